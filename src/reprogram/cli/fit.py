@@ -1,0 +1,227 @@
+"""fit, evaluate, predict, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from reprogram.cli.options import Common, Shared, bytes_of, open_source, open_target, set_up
+from reprogram.cli.output import note, result
+
+__all__ = ["evaluate", "fit", "predict", "show"]
+
+
+def fit(
+    *,
+    target: str,
+    source: str = "embedded",
+    method: str = "pad+ilm",
+    fraction: float = 1.0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    val_share: float = 0.1,
+    train_pool: int | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
+    track_test: bool = False,
+    precision: Literal["float32", "bf16"] | None = None,
+    deterministic: bool = False,
+    track: Path | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
+    common: Shared = Common(),  # noqa: B008
+) -> None:
+    """Reprogram a source on a target, and keep prompt, mapping and model card.
+
+    The same command resumes an unfinished run and returns a finished one.
+
+    Args:
+        target: digits, a torchvision name, an image folder, a .npz file, hf/NAME; NAME[0-9] takes
+            these classes only.
+        source: embedded, a torchvision name, timm/NAME, or a source directory.
+        method: A baseline or PROMPT+MAPPING; `reprogram list methods` shows them.
+        fraction: Share of every class's training images, in (0, 1].
+        epochs: Passes over the training images.
+        batch_size: Images a step.
+        lr: Learning rate of the prompt.
+        seed: Of the split, the initialisation and the batches.
+        val_share: Share of the training images that selects the epoch; 0 takes the last one.
+        train_pool: Stratified number of training images to start from.
+        set_: More settings, such as --set size=28 rank=8.
+        track_test: Record the test accuracy of every epoch as well; it selects nothing.
+        precision: float32, or bf16 autocast.
+        deterministic: Ask torch for deterministic algorithms on a GPU.
+        track: Folder for TensorBoard logs (extra `track`).
+        out: Directory of the run; by default named after target and method.
+        overwrite: Replace another run in --out.
+    """
+    from reprogram.experiments import Cell, run_in_directory
+    from reprogram.methods import get_method
+    from reprogram.progress import FitProgress
+    from reprogram.settings import Settings
+    from reprogram.tracking import tensorboard
+
+    changes: dict[str, Any] = Settings.parse(set_)
+    direct = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
+    changes |= {name: value for name, value in direct.items() if value is not None}
+    settings = get_method(method).settings.updated(changes)
+    task = open_target(target, common)
+    body = open_source(source, common)
+    if deterministic:
+        use_deterministic_algorithms()
+    cell = Cell(
+        body.name, task.name, method, fraction, seed, train_pool, val_share, track_test, settings
+    )
+    directory = out or Path(f"{task.name}-{method}".replace("/", "-"))
+    note(
+        f"reprogram fit   source {body.name} ({body.num_classes} classes, {body.image_size} px)   "
+        f"target {task.name} ({task.num_classes} classes)   method {method}",
+        common.quiet or common.json,
+    )
+    with FitProgress(method, common.quiet) as bar, tensorboard(track) as on_epoch:
+        try:
+            model, finished = run_in_directory(
+                cell, directory, source=body, task=task, overwrite=overwrite, device=common.device,
+                max_memory=bytes_of(common.max_memory), on_progress=bar, on_epoch=on_epoch,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped. Finished epochs are kept in {directory}; the same command goes on."
+            ) from None
+    row = model.record
+    assert row is not None
+    from reprogram.distributed import is_main
+
+    if is_main():
+        document = row | {"out": str(directory), "resumed_finished": finished}
+        result(document, summary(row, directory), common.json)
+
+
+def summary(row: dict[str, Any], directory: Path) -> str:
+    """What was found, how it was selected, where it lies, and what to do next."""
+    val = row["val_accuracy"]
+    chosen = (
+        "last epoch, no validation images"
+        if val is None
+        else f"epoch {row['selected_epoch']} by validation, {100 * val:.1f} % of {row['n_val']:,} images"
+    )
+    lines = [
+        f"test accuracy {100 * row['accuracy']:.2f} % of {row['n_test']:,} images   ({chosen})",
+        f"{row['trainable_parameters']:,} trained parameters   {row['stored_bytes']:,} bytes stored   "
+        f"{row['n_train']:,} training images   {row['seconds']:.0f} s",
+    ]
+    tracked = [h["test"]["accuracy"] for h in row["history"] if h["test"]]
+    if tracked:
+        lines.append(
+            f"best epoch on test {100 * max(tracked):.2f} %: selected on test, only to compare with "
+            "numbers published so"
+        )
+    return "\n".join([*lines, f"kept in {directory}   next: reprogram show {directory}"])
+
+
+def use_deterministic_algorithms() -> None:
+    import os
+
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def evaluate(
+    directory: Path,
+    *,
+    target: str,
+    split: Literal["test", "val", "train"] = "test",
+    source: str | None = None,
+    common: Shared = Common(),  # noqa: B008
+) -> None:
+    """Score a fitted model on a split of a target.
+
+    Args:
+        directory: What `reprogram fit` wrote.
+        target: As for fit.
+        split: test, val or train; val is the set's own validation split.
+        source: Where the source lies now, if it moved.
+    """
+    from reprogram.environment import resolve_device
+    from reprogram.evaluation import evaluate as score
+
+    model = open_model(directory, source, common).to(resolve_device(common.device))
+    found = score(model, open_target(target, common).split(split))
+    document = found.to_dict() | {"model": str(directory), "target": target}
+    result(document, f"{directory}   {found}", common.json)
+
+
+def predict(
+    directory: Path,
+    images: list[Path],
+    /,
+    *,
+    source: str | None = None,
+    top: int = 1,
+    common: Shared = Common(),  # noqa: B008
+) -> None:
+    """Name the class of image files, with its probability.
+
+    Args:
+        directory: What `reprogram fit` wrote.
+        images: Image files.
+        source: Where the source lies now, if it moved.
+        top: Classes to name for each image, the likeliest first.
+    """
+    from reprogram.data import open_rgb
+    from reprogram.environment import resolve_device
+    from reprogram.evaluation import predict as probabilities
+
+    pictures = [open_rgb(path) for path in images]
+    model = open_model(directory, source, common).to(resolve_device(common.device))
+    rows, lines = [], []
+    for path, p in zip(images, probabilities(model, pictures), strict=True):
+        best = p.topk(min(top, len(p)))
+        named = [model.class_names[i] for i in best.indices.tolist()]
+        values = [round(float(q), 6) for q in best.values]
+        found = [{"class": c, "probability": q} for c, q in zip(named, values, strict=True)]
+        rows.append({"image": str(path), "predictions": found})
+        texts = [f"{c} {100 * q:.1f} %" for c, q in zip(named, values, strict=True)]
+        lines.append("  ".join([str(path), *texts]))
+    result({"model": str(directory), "images": rows}, "\n".join(lines), common.json)
+
+
+def show(
+    directory: Path,
+    *,
+    target: str | None = None,
+    source: str | None = None,
+    out: Path | None = None,
+    common: Shared = Common(),  # noqa: B008
+) -> None:
+    """Draw the prompt, prompted images and the mapping as one picture.
+
+    Args:
+        directory: What `reprogram fit` wrote.
+        target: Where the images come from; by default the target it was fitted to.
+        source: Where the source lies now, if it moved.
+        out: PNG or SVG file; by default show.png in the directory.
+    """
+    from reprogram.picture import draw_model
+
+    model = open_model(directory, source, common)
+    assert model.record is not None
+    task = open_target(target or model.record["target"], common)
+    path = draw_model(model, task, out or directory / "show.png")
+    result({"picture": str(path)}, f"picture {path}", common.json)
+
+
+def open_model(directory: Path, source: str | None, common: Common) -> Any:
+    """The artefact on its source."""
+    from reprogram.model import Reprogrammed
+
+    set_up(common)
+    body = open_source(source, common) if source else None
+    options = {} if body else {"weights": common.weights, "download": common.download}
+    return Reprogrammed.from_pretrained(directory, body, **options)

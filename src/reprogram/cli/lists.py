@@ -1,0 +1,91 @@
+"""list sources, targets, methods: tables that teach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from cyclopts import App
+
+__all__ = ["list_app"]
+
+list_app = App(name="list", help="Tables of sources, targets and methods.")
+
+
+@list_app.command
+def methods(*, source: str = "embedded", all_: bool = False, json: bool = False) -> None:
+    """Methods: what is trained, how many parameters, the mapping, the paper.
+
+    Args:
+        source: Whose canvas the parameters are counted for.
+        all_: Every prompt x mapping, not only the prompts and mappings they are made of.
+        json: Print one JSON document.
+    """
+    from reprogram.catalogue import mapping_rows, method_rows, prompt_rows
+    from reprogram.sources import load_source
+
+    body = load_source(source)
+    if all_ or json:
+        _show({"methods": method_rows(body)}, json, f"methods on {body.name}")
+        return
+    tables = {
+        "baselines": method_rows(body, baselines_only=True),
+        "prompts (join one to a mapping with +)": prompt_rows(body),
+        "mappings": mapping_rows(),
+    }
+    for title, rows in tables.items():
+        _show({"": rows}, json, title)
+    print("A method is PROMPT+MAPPING: pad+ilm, smm+blm+, full+linear. Variants: pad+ilm@refit.")
+
+
+@list_app.command
+def sources(*, json: bool = False) -> None:
+    """Sources by name. A directory or, in Python, your own module is a source too."""
+    from reprogram.catalogue import source_rows
+
+    _show({"sources": source_rows()}, json, "sources")
+
+
+@list_app.command
+def targets(*, json: bool = False) -> None:
+    """Targets by name. An image folder, a .npz file and hf/NAME are targets too."""
+    from reprogram.catalogue import target_rows
+
+    _show({"targets": target_rows()}, json, "targets")
+
+
+def _show(document: dict[str, list[dict[str, object]]], as_json: bool, title: str) -> None:
+    if as_json:
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    (rows,) = document.values()
+    print(f"\n{title}\n" + "\n".join(aligned(rows)))
+
+
+def aligned(rows: Sequence[dict[str, object]]) -> list[str]:
+    r"""Columns of text under their names, numbers to the right; nothing is wrapped.
+
+    >>> print("\n".join(aligned([{"name": "pad", "n": 720}, {"name": "full", "n": 3072}])))
+      name      n
+      pad     720
+      full  3,072
+    """
+    if not rows:
+        return ["  (none)"]
+    names = list(rows[0])
+    cells = [names] + [[_text(row[name]) for name in names] for row in rows]
+    width = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    right = [any(isinstance(row[name], int | float) for row in rows) for name in names]
+    lines = []
+    for line in cells:
+        shown = zip(line, width, right, strict=True)
+        lines.append(
+            "  " + "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in shown).rstrip()
+        )
+    return lines
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,90 @@
+"""Options that verbs share, and the objects they stand for."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from reprogram.errors import InputError
+
+if TYPE_CHECKING:
+    from reprogram.data import TargetTask
+    from reprogram.sources import Source
+
+__all__ = ["Common", "Shared", "bytes_of", "open_source", "open_target"]
+
+
+@dataclass
+class Common:
+    """Options of every verb that loads a source or a target.
+
+    Attributes:
+        weights: Local .safetensors or .pth file with the source's weights.
+        data_root: Folder of the data sets; otherwise REPROGRAM_DATA, then the config file.
+        download: Fetch a missing data set or weights.
+        device: auto (cuda, else cpu), cpu, cuda or mps.
+        max_memory: Largest size of images or a prompt in memory, such as 4GiB.
+        json: Print one JSON document.
+        quiet: No progress bar and no messages.
+    """
+
+    weights: Path | None = None
+    data_root: Path | None = None
+    download: bool = False
+    device: str = "auto"
+    max_memory: str = "4GiB"
+    json: bool = False
+    quiet: bool = False
+
+
+Shared = Annotated[Common, Parameter(name="*", group="Common options")]
+
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def bytes_of(text: str) -> int:
+    """A size with a binary unit to bytes.
+
+    >>> bytes_of("4GiB"), bytes_of("512M"), bytes_of("100")
+    (4294967296, 536870912, 100)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise InputError(f"--max-memory {text!r} is no size. Write it like 4GiB or 512MiB.")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def open_source(spec: str, common: Common) -> Source:
+    """The source that --source names, on the CPU."""
+    from reprogram.sources import load_source
+
+    set_up(common)
+    return load_source(spec, weights=common.weights, download=common.download)
+
+
+def open_target(spec: str, common: Common) -> TargetTask:
+    """The target that --target names; nothing is decoded yet."""
+    from reprogram.data import load_target
+
+    return load_target(
+        spec,
+        data_root=common.data_root,
+        download=common.download,
+        max_memory=bytes_of(common.max_memory),
+    )
+
+
+def set_up(common: Common) -> None:
+    """Logging to stderr, and the process group where torchrun started us."""
+    from reprogram import distributed
+
+    logging.basicConfig(
+        level=logging.ERROR if common.quiet else logging.WARNING,
+        format="%(levelname)s: %(message)s",
+    )
+    distributed.setup()

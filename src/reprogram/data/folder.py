@@ -1,0 +1,116 @@
+"""A folder of images: `train/`, `val/` and `test/`, or one folder of class folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from reprogram.data.images import FileStore
+from reprogram.data.task import Part, TargetTask, with_test_split
+from reprogram.errors import InputError
+
+__all__ = ["class_folders", "load_folder"]
+
+SUFFIXES = frozenset(".bmp .gif .jfif .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+Classes = dict[str, list[Path]]  # image files by class, both sorted
+
+
+def load_folder(path: Path, *, max_memory: int) -> TargetTask:
+    """The target in a folder: one folder a class, named after it, in alphabetical order.
+
+    With `train/` or `test/` beneath (and `val`, `valid` or `validation`) the classes are those of
+    all splits together, and an empty class folder keeps its column. Otherwise the folder holds the
+    classes itself, and a fifth of the images is the test split. Images may lie in folders of any
+    depth inside a class; hidden files are passed over.
+
+    Raises:
+        InputError: For a folder without class folders or without images.
+    """
+    splits = _split_folders(path)
+    if splits:
+        return _task(path, {name: _classes(folder) for name, folder in splits.items()}, max_memory)
+    classes = _classes(path)
+    return _task(path, {"train": classes}, max_memory)
+
+
+def _task(path: Path, splits: Mapping[str, Classes], max_memory: int) -> TargetTask:
+    class_names = sorted(set().union(*splits.values()))
+    if not class_names:
+        raise InputError(f"{path}: no class folders. Expected one folder of images for each class.")
+    filled = {name: classes for name, classes in splits.items() if any(classes.values())}
+    if not {"train", "test"} & set(filled):
+        raise InputError(
+            f"{path}: no images in its class folders {', '.join(class_names[:5])}. "
+            f"Expected files such as {class_names[0]}/001.png."
+        )
+    readers: dict[str, Callable[[], Part]] = {
+        name: partial(_part, path, classes, class_names) for name, classes in filled.items()
+    }
+    if "test" not in readers:
+        readers |= with_test_split(readers["train"])
+    return TargetTask(path.resolve().name, class_names, readers, max_memory=max_memory)
+
+
+def _part(root: Path, classes: Classes, class_names: list[str]) -> Part:
+    files = [file for name in class_names for file in classes.get(name, [])]
+    counts = [len(classes.get(name, [])) for name in class_names]
+    return Part(FileStore(files, root), np.repeat(np.arange(len(class_names)), counts))
+
+
+def _split_folders(path: Path) -> dict[str, Path]:
+    """The folders of the splits; none for a folder that holds the classes itself."""
+    found: dict[str, Path] = {}
+    for folder in class_folders(path):
+        split = SPLIT_FOLDERS.get(folder.name.lower())
+        if split is None or not class_folders(folder):
+            continue
+        if split in found:
+            raise InputError(
+                f"{path}: {found[split].name}/ and {folder.name}/ are both its {split} split. "
+                "Remove or rename one."
+            )
+        found[split] = folder
+    return found if {"train", "test"} & set(found) else {}
+
+
+def _classes(path: Path) -> Classes:
+    return {folder.name: _images(folder) for folder in class_folders(path)}
+
+
+def class_folders(path: Path) -> list[Path]:
+    """The folders right beneath, sorted by name, without hidden ones."""
+    try:
+        inside = list(path.iterdir())
+    except OSError as error:
+        raise InputError(f"{path}: not a folder that can be read ({error.strerror}).") from error
+    return sorted((p for p in inside if _visible(p.name) and p.is_dir()), key=lambda p: p.name)
+
+
+def _images(folder: Path) -> list[Path]:
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = filter(_visible, folders)
+        files += [Path(place, n) for n in names if _visible(n) and _suffix(n) in SUFFIXES]
+    return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()

@@ -1,0 +1,87 @@
+"""Score a reprogrammed model on a split, and predict single images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL.Image import Image
+from torch import Tensor
+
+from reprogram.data import Split, square_pixels
+from reprogram.data.images import to_rgb
+from reprogram.errors import InputError
+from reprogram.model import Reprogrammed
+from reprogram.training import score
+
+__all__ = ["Evaluation", "evaluate", "logits_of", "predict"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy in [0, 1] and mean cross-entropy in nats over n images of a split."""
+
+    accuracy: float
+    loss: float
+    n: int
+    split: str
+    class_accuracy: dict[str, float | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"accuracy {100 * self.accuracy:.2f} %  loss {self.loss:.4f}  ({self.n:,} {self.split} images)"
+
+
+@torch.no_grad()
+def logits_of(
+    model: Reprogrammed, split: Split, batch_size: int = 256
+) -> Float[Tensor, "n target"]:
+    """Target logits of every image of a split, in order, on the CPU."""
+    model.eval()
+    pixels = split.images(model.input_transform.image_size)
+    return torch.cat([_logits(model, part) for part in pixels.split(batch_size)])
+
+
+def _logits(model: Reprogrammed, pixels: Tensor) -> Tensor:
+    mean = model.source.mean
+    x = pixels.float().div(255).to(mean.device, mean.dtype)
+    return model(x).cpu()
+
+
+def evaluate(model: Reprogrammed, split: Split, batch_size: int = 256) -> Evaluation:
+    """Accuracy on a split; the classes are matched by their order.
+
+    Raises:
+        InputError: The split is empty or has another number of classes than the model.
+    """
+    classes = model.class_names
+    if len(split.class_names) != len(classes):
+        raise InputError(
+            f"the {split.name} split has {len(split.class_names)} classes, the model {len(classes)}. "
+            "Evaluate it on the target that it was fitted to, or select classes with NAME[0-9]."
+        )
+    if not len(split):
+        raise InputError(f"the {split.name} split has no images, so there is nothing to evaluate.")
+    logits = logits_of(model, split, batch_size)
+    labels = torch.from_numpy(split.labels)
+    total = score(logits, labels)
+    hits = logits.argmax(1) == labels
+    by_class = {
+        name: float(hits[labels == t].float().mean()) if (labels == t).any() else None
+        for t, name in enumerate(classes)
+    }
+    return Evaluation(total.accuracy, total.loss, total.n, split.name, by_class)
+
+
+@torch.no_grad()
+def predict(model: Reprogrammed, images: Sequence[Image]) -> Float[Tensor, "n target"]:
+    """Class probabilities of PIL images, each resized as the training images were."""
+    model.eval()
+    side = model.input_transform.image_size
+    pixels = torch.stack([square_pixels(to_rgb(image), side) for image in images])
+    return _logits(model, pixels).softmax(1)

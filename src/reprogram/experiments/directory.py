@@ -1,0 +1,107 @@
+"""One run in one directory: resumed where it stopped, returned where it is finished."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from reprogram import distributed
+from reprogram.artefact import load
+from reprogram.data import TargetTask
+from reprogram.errors import InputError
+from reprogram.experiments.cell import Cell
+from reprogram.experiments.run import ROW_SCHEMA, run_cell
+from reprogram.files import write_json
+from reprogram.model import Reprogrammed
+from reprogram.sources import Source
+
+__all__ = ["run_in_directory"]
+
+logger = logging.getLogger(__name__)
+
+
+def run_in_directory(
+    cell: Cell,
+    out: Path,
+    *,
+    source: Source,
+    task: TargetTask,
+    overwrite: bool = False,
+    **options: Any,
+) -> tuple[Reprogrammed, bool]:
+    """Run a cell and leave its artefact, row and history in `out`.
+
+    The same cell in the same directory resumes an unfinished run and returns a finished one.
+
+    Args:
+        cell: What to run.
+        out: Directory; made where it is missing.
+        source: The cell's source.
+        task: The cell's target.
+        overwrite: Whether a run of other settings in `out` is removed first.
+        options: Passed to :func:`run_cell`.
+
+    Returns:
+        The model with its row as `model.record`, and whether it was finished before.
+
+    Raises:
+        InputError: `out` holds another run, or something that is no run.
+    """
+    identity = cell.key(source.fingerprint, task.fingerprint, str(ROW_SCHEMA))
+    run_file = out / "run.json"
+    if overwrite and distributed.is_main():
+        _remove_run(out)
+    _check_free(out, run_file, identity)
+    if (out / "result.json").exists():
+        model = load(out, source)
+        model.record = json.loads((out / "result.json").read_text(encoding="utf-8"))
+        return model, True
+    checkpoint = out / "checkpoint.pt"
+
+    def on_start() -> None:  # bad input has been refused by now, and leaves nothing behind
+        if distributed.is_main():
+            write_json(run_file, {"identity": identity, "cell": cell.to_dict()})
+
+    result = run_cell(
+        cell, source=source, task=task, checkpoint=checkpoint, on_start=on_start, **options
+    )
+    if distributed.is_main():
+        result.model.save_pretrained(out)
+        write_json(out / "result.json", result.row)
+        checkpoint.unlink(missing_ok=True)
+    return result.model, False
+
+
+_OURS = (
+    "run.json", "result.json", "config.json", "model.safetensors", "README.md", "checkpoint.pt",
+    "show.png",
+)  # fmt: skip
+
+
+def _check_free(out: Path, run_file: Path, identity: str) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file. Give a directory.")
+    if run_file.exists():
+        try:
+            found = json.loads(run_file.read_text(encoding="utf-8"))["identity"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{run_file} is damaged. Use --overwrite or another --out.") from error
+        if found != identity:
+            raise InputError(
+                f"--out {out} holds a run with other settings, data or weights. "
+                "Use --overwrite to replace it, or another --out."
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise InputError(f"--out {out} is not empty and holds no run. Give another directory.")
+
+
+def _remove_run(out: Path) -> None:
+    if not (out / "run.json").exists():
+        return
+    for name in _OURS:
+        (out / name).unlink(missing_ok=True)
+    if not any(out.iterdir()):
+        shutil.rmtree(out)

@@ -1,0 +1,132 @@
+"""run_cell: split, fit, select on validation, test once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reprogram.augmentation import Augmentation
+from reprogram.batches import BatchPlan, ResidentData
+from reprogram.data import TargetTask, load_target, plan_split
+from reprogram.engine import FeatureStore, choose_engine
+from reprogram.environment import environment, resolve_device
+from reprogram.evaluation import evaluate
+from reprogram.experiments.cell import Cell
+from reprogram.methods import get_method
+from reprogram.model import Reprogrammed, trainable
+from reprogram.seeds import generator_for
+from reprogram.sources import Source, load_source
+from reprogram.training import Epoch, Progress, Trace, train
+
+__all__ = ["Result", "run_cell"]
+
+ROW_SCHEMA = 1
+
+
+@dataclass
+class Result:
+    """A finished cell: its row (JSON values only), the trained model, the run's trace."""
+
+    row: dict[str, Any]
+    model: Reprogrammed
+    trace: Trace
+
+
+def run_cell(
+    cell: Cell,
+    *,
+    source: Source | None = None,
+    task: TargetTask | None = None,
+    device: str = "auto",
+    max_memory: int | None = None,
+    store: FeatureStore | None = None,
+    checkpoint: Path | None = None,
+    on_start: Callable[[], None] = lambda: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> Result:
+    """Run one cell from its start, or from `checkpoint` where that holds an unfinished run.
+
+    Args:
+        cell: What to run.
+        source: The cell's source where the caller has it already; left bitwise as it is.
+        task: The cell's target where the caller has it already.
+        device: "auto" (cuda, else cpu), "cpu", "cuda", "mps".
+        max_memory: Bytes above which a prompt is refused; None refuses none.
+        store: Stored features that several cells share.
+        checkpoint: File to resume from and to write after every epoch.
+        on_start: Called when everything is checked and training begins.
+        on_progress: Called after every optimiser step.
+        on_epoch: Called with every finished state.
+    """
+    started = time.perf_counter()
+    source = source or load_source(cell.source)
+    task = task or load_target(cell.target)
+    on = resolve_device(device)
+    method = get_method(cell.method)
+    train_split = task.train
+    train_index, val_index = plan_split(
+        train_split.labels, train_split.groups, fraction=cell.data_fraction, seed=cell.seed,
+        val_share=0.0 if task.has("val") else cell.val_share, train_pool=cell.train_pool,
+        target_name=task.name,
+    )  # fmt: skip
+    settings = method.resolve(source, task.native_size, len(train_index), cell.settings)
+    init = generator_for("init", task.name, method.name, cell.seed)
+    model = method.build(source, task.class_names, settings, init, max_memory).to(on)
+    splits = {"train": train_split, "test": task.test}
+    val_split = "train"
+    if task.has("val") and cell.val_share > 0:
+        splits["val"], val_split = task.val, "val"
+        val_index = np.arange(len(task.val))
+    augmentation = Augmentation(settings.margin or 0, flip=settings.augment != "none")
+    data = ResidentData(splits, model.input_transform.image_size, augmentation)
+    engine = choose_engine(settings.engine, model, data, on, settings.precision, store)
+    identity = cell.key(source.fingerprint, task.fingerprint, str(ROW_SCHEMA))
+    on_start()
+    plan = BatchPlan(
+        torch.as_tensor(train_index), settings.batch_size or 256, augmentation, task.name, cell.seed
+    )
+    trace = train(
+        model, engine, data.labels, plan, torch.as_tensor(val_index, dtype=torch.int64), settings,
+        val_split=val_split, track_test=cell.track_test, checkpoint=checkpoint, identity=identity,
+        on_progress=on_progress, on_epoch=on_epoch,
+    )  # fmt: skip
+    test = evaluate(model, task.test)
+    own = model.own_tensors()
+    row = cell.to_dict() | {
+        "schema": ROW_SCHEMA,
+        "status": "done",
+        "settings": settings.to_dict(),
+        "accuracy": test.accuracy,
+        "loss": test.loss,
+        "val_accuracy": _val_accuracy(trace),
+        "selection_rule": trace.selection_rule,
+        "selected_epoch": trace.selected_epoch,
+        "history": trace.to_dict()["history"],
+        "num_classes": task.num_classes,
+        "n_train": len(train_index),
+        "n_val": len(val_index),
+        "n_test": test.n,
+        "steps": trace.steps,
+        "trainable_parameters": sum(p.numel() for p in trainable(model).values()),
+        "stored_bytes": sum(t.numel() * t.element_size() for t in own.values()),
+        "images_per_second": trace.images_per_second,
+        "seconds": time.perf_counter() - started,
+        "engine": engine.name,
+        "source_fingerprint": source.fingerprint,
+        "target_fingerprint": task.fingerprint,
+        **environment(on),
+    }
+    model.record = row
+    return Result(row, model, trace)
+
+
+def _val_accuracy(trace: Trace) -> float | None:
+    val = trace.history[trace.selected_epoch].val
+    return val.accuracy if val else None

@@ -1,0 +1,33 @@
+"""Pictures: plain data in, a matplotlib figure out, one style, written by :func:`save`."""
+
+from __future__ import annotations
+
+from reprogram.figures.curves import (
+    Point,
+    accuracy_curve,
+    distance_scatter,
+    severity_curve,
+    training_curve,
+)
+from reprogram.figures.mappings import mapping_picture
+from reprogram.figures.prompts import Examples, choose_examples, prompt_picture
+from reprogram.figures.show import show_figure
+from reprogram.figures.style import inline_svg, method_style, png_bytes, save, svg_text
+
+__all__ = [
+    "Examples",
+    "Point",
+    "accuracy_curve",
+    "choose_examples",
+    "distance_scatter",
+    "inline_svg",
+    "mapping_picture",
+    "method_style",
+    "png_bytes",
+    "prompt_picture",
+    "save",
+    "severity_curve",
+    "show_figure",
+    "svg_text",
+    "training_curve",
+]

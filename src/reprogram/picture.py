@@ -1,0 +1,85 @@
+"""A fitted model as a picture: prompt, prompted images, mapping, training curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from reprogram.data import Split, TargetTask
+from reprogram.figures import Examples, choose_examples, save, show_figure
+from reprogram.input_transforms import SMM
+from reprogram.model import Reprogrammed
+from reprogram.output_mappings import MatrixMapping
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_model", "model_figure"]
+
+LOOKED_AT = 512  # test images that examples are chosen from
+
+
+def draw_model(model: Reprogrammed, task: TargetTask, path: Path) -> Path:
+    """Write :func:`model_figure` as a PNG or SVG file; returns the file."""
+    save(model_figure(model, task), path)
+    return path
+
+
+def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
+    """A fitted model on its target's test images: prompt, examples, mapping, training curve.
+
+    Args:
+        model: With its record.
+        task: Where the examples come from.
+    """
+    record = model.record or {}
+    transform, mapping = model.input_transform, model.mapping
+    prompt = transform.picture()
+    matrix = mapping.weight.detach().cpu().numpy() if isinstance(mapping, MatrixMapping) else None
+    history = [
+        {
+            "epoch": h["epoch"],
+            "train_loss": h["train_loss"],
+            "val_accuracy": h["val"] and h["val"]["accuracy"],
+        }
+        for h in record.get("history", [])
+    ]
+    return show_figure(
+        title=f"{record.get('target')} by {record.get('method')} on {Path(model.source.name).name}",
+        examples=examples(model, task.test),
+        prompt=None if prompt is None else prompt.detach().cpu().numpy(),
+        units=f"{transform.units} units",
+        weight=matrix,
+        source_names=model.source.class_names,
+        target_names=model.class_names,
+        history=history if len(history) > 1 else (),
+        selected_epoch=record.get("selected_epoch"),
+    )
+
+
+@torch.no_grad()
+def examples(model: Reprogrammed, split: Split) -> Examples:
+    """A few correct and a few wrong answers among the first test images of every class."""
+    model.eval()
+    rng = np.random.default_rng(0)
+    index = np.sort(rng.permutation(len(split))[:LOOKED_AT])
+    some = split.subset(index)
+    x = some.images(model.input_transform.image_size).float() / 255
+    z = model.input_transform(x)
+    logits = torch.cat([model.source(part) for part in z.split(64)])
+    answers = torch.cat([model(part) for part in x.split(64)]).argmax(1).numpy()
+    chosen = choose_examples(some.labels, answers)
+    masks = None
+    if isinstance(model.input_transform, SMM):
+        masks = model.input_transform.mask_of(x[chosen]).numpy()
+    return Examples(
+        originals=(x[chosen] * 255).round().to(torch.uint8).numpy(),
+        prompted=z[chosen].numpy(),
+        true=[model.class_names[t] for t in some.labels[chosen]],
+        predicted=[model.class_names[t] for t in answers[chosen]],
+        source_class=[model.source.class_names[s] for s in logits[chosen].argmax(1).tolist()],
+        masks=masks,
+    )

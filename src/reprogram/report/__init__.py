@@ -1,0 +1,30 @@
+"""From result rows to what people read: tables, a computed answer, and one self-contained page."""
+
+from __future__ import annotations
+
+from reprogram.report.advantage import advantage, budgets
+from reprogram.report.page import Picture, write_report
+from reprogram.report.panels import Panel, clean_panels, panels, run_key
+from reprogram.report.sentence import answer
+from reprogram.report.statistics import compare, holm, paired_difference, summarise
+from reprogram.report.tables import rich_table, rows_csv, table_csv, text_table
+
+__all__ = [
+    "Panel",
+    "Picture",
+    "advantage",
+    "answer",
+    "budgets",
+    "clean_panels",
+    "compare",
+    "holm",
+    "paired_difference",
+    "panels",
+    "rich_table",
+    "rows_csv",
+    "run_key",
+    "summarise",
+    "table_csv",
+    "text_table",
+    "write_report",
+]

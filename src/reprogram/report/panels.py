@@ -1,0 +1,243 @@
+"""Result rows grouped into panels, one a (source, target, noise): methods down, sizes across."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reprogram.errors import InputError
+from reprogram.figures import Point
+from reprogram.report.statistics import Summary, summarise
+
+__all__ = ["Entry", "Noise", "Panel", "Row", "check_rows", "clean_panels", "noise_of", "panels"]
+__all__ += ["describe", "run_key", "run_of"]
+
+Row = Mapping[str, Any]
+
+_REQUIRED = ("source", "target", "method", "data_fraction", "seed", "status")
+
+
+@dataclass(frozen=True, order=True)
+class Noise:
+    """What was done to the images: the kind, how strong, and on which split."""
+
+    kind: str = "clean"
+    severity: int = 0
+    split: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == "clean":
+            return "clean"
+        return f"{self.kind}-{self.severity}" + (f"@{self.split}" if self.split else "")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The runs of one method at one data size."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def done(self) -> list[Row]:
+        """The runs that have an accuracy."""
+        return [row for row in self.rows if row["status"] == "done"]
+
+    @property
+    def status(self) -> str:
+        """Whether it is done, or why there is no number: failed, skipped, missing."""
+        states = {row["status"] for row in self.rows}
+        return next((s for s in ("done", "failed", "skipped") if s in states), "missing")
+
+    @property
+    def summary(self) -> Summary | None:
+        """Mean accuracy and interval over the finished runs."""
+        values = [float(row["accuracy"]) for row in self.done]
+        return summarise(values) if values else None
+
+    @property
+    def by_seed(self) -> dict[Any, float]:
+        """Accuracy for each seed; a source that was trained per seed counts as part of it."""
+        return {run_of(row): float(row["accuracy"]) for row in self.done}
+
+    def typical(self, key: str) -> float | None:
+        """The median of a number over the finished runs, None where no row has it."""
+        values = sorted(float(row[key]) for row in self.done if row.get(key) is not None)
+        return values[len(values) // 2] if values else None
+
+    @property
+    def per_class(self) -> float | None:
+        """Training images a class, where the rows say how many classes there are."""
+        n_train, classes = self.typical("n_train"), self.typical("num_classes")
+        return n_train / classes if n_train and classes else None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All results of one source on one target under one noise."""
+
+    source: str
+    target: str
+    noise: Noise
+    methods: tuple[str, ...]
+    fractions: tuple[float, ...]
+    entries: Mapping[tuple[str, float], Entry]
+
+    @property
+    def title(self) -> str:
+        """The pair in words."""
+        noise = "" if self.noise.kind == "clean" else f", {self.noise}"
+        return f"{self.source} → {self.target}{noise}"
+
+    def entry(self, method: str, fraction: float) -> Entry:
+        """The runs of a cell, empty where it is missing."""
+        return self.entries.get((method, fraction), Entry(()))
+
+    def cost(self, method: str, key: str) -> float | None:
+        """The largest typical value of ``key`` over the sizes: parameters, bytes or seconds."""
+        values = [self.entry(method, fraction).typical(key) for fraction in self.fractions]
+        return max((value for value in values if value is not None), default=None)
+
+    @property
+    def per_class(self) -> dict[float, float]:
+        """Training images a class at each data fraction, where known."""
+        found: dict[float, float] = {}
+        for (_, fraction), entry in self.entries.items():
+            if entry.per_class is not None:
+                found.setdefault(fraction, entry.per_class)
+        return found
+
+    @property
+    def chance(self) -> float | None:
+        """Accuracy of guessing among equally frequent classes."""
+        for entry in self.entries.values():
+            if classes := entry.typical("num_classes"):
+                return 1.0 / classes
+        return None
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The smallest and largest number of runs among the cells that have any."""
+        n = [len(entry.done) for entry in self.entries.values() if entry.done]
+        return (min(n), max(n)) if n else (0, 0)
+
+    @property
+    def curves(self) -> dict[str, list[Point]]:
+        """What :func:`reprogram.figures.accuracy_curve` draws."""
+        curves: dict[str, list[Point]] = {}
+        for method in self.methods:
+            for fraction in self.fractions:
+                entry = self.entry(method, fraction)
+                if (s := entry.summary) is not None:
+                    runs = tuple(entry.by_seed.values())
+                    point = Point(fraction, s.mean, s.half_width, runs)
+                    curves.setdefault(method, []).append(point)
+        return curves
+
+
+def run_of(row: Row) -> tuple[Any, Any]:
+    """What pairs runs of different methods: the seed, and the source's own where it has one."""
+    return row["seed"], row.get("source_seed")
+
+
+def noise_of(row: Row) -> Noise:
+    """The noise of a row, given as None, ``"clean"``, ``"blur-3@test"`` or a mapping of its parts.
+
+    >>> str(noise_of({"noise": {"kind": "blur", "severity": 3, "split": "test"}}))
+    'blur-3@test'
+    """
+    noise = row.get("noise")
+    if noise in (None, "", "none", "clean"):
+        return Noise()
+    if isinstance(noise, Mapping):
+        kind = str(noise.get("kind") or "clean")
+        severity = int(noise.get("severity") or 0)
+        return Noise() if kind == "clean" else Noise(kind, severity, str(noise.get("split") or ""))
+    parts = re.fullmatch(r"(.+?)(?:-(\d+))?(?:@(.+))?", str(noise))
+    assert parts is not None, "every text that is not empty matches"
+    return Noise(parts[1], int(parts[2] or 0), parts[3] or "")
+
+
+def check_rows(rows: Sequence[Row]) -> list[Row]:
+    """The rows in one fixed order, whatever order they came in.
+
+    Raises:
+        InputError: For a row without a required field, a finished one without an accuracy in
+            [0, 1], or two rows for the same run.
+    """
+    seen: set[tuple[Any, ...]] = set()
+    for row in rows:
+        lacking = [key for key in _REQUIRED if key not in row]
+        if lacking:
+            raise InputError(f"result row lacks {', '.join(lacking)}; expected {_REQUIRED}.")
+        if row["status"] == "done" and not 0.0 <= float(row.get("accuracy", -1.0)) <= 1.0:
+            raise InputError(f"{describe(row)}: accuracy {row.get('accuracy')!r} is not in [0, 1].")
+        key = run_key(row)
+        if key in seen:
+            raise InputError(
+                f"two rows for {describe(row)}. A report holds each run once: remove one, or name "
+                "one method with an @variant where their settings differ."
+            )
+        seen.add(key)
+    return sorted(rows, key=lambda row: tuple(map(_sortable, run_key(row))))
+
+
+def run_key(row: Row) -> tuple[Any, ...]:
+    """What tells one run from all others."""
+    place = (row["source"], row["target"], noise_of(row), row["method"])
+    return (*place, float(row["data_fraction"]), *run_of(row))
+
+
+def describe(row: Row) -> str:
+    """A run in words, for messages."""
+    where = f"{row['source']} -> {row['target']} ({noise_of(row)})"
+    return f"{where}, {row['method']}, {100 * float(row['data_fraction']):g}%, seed {row['seed']}"
+
+
+def _sortable(value: Any) -> tuple[int, float, str]:
+    """Numbers before words, nothing first."""
+    if value is None:
+        return (0, 0.0, "")
+    return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))
+
+
+def panels(rows: Sequence[Row]) -> list[Panel]:
+    """All panels; methods and sizes are the same in each, so that a missing cell shows.
+
+    Methods are in one order everywhere: by mean accuracy at the largest size that each has.
+    """
+    rows = check_rows(rows)
+    methods = _method_order(rows)
+    grouped: dict[tuple[str, str, Noise], dict[tuple[str, float], list[Row]]] = {}
+    for row in rows:
+        place = (str(row["source"]), str(row["target"]), noise_of(row))
+        cell = (str(row["method"]), float(row["data_fraction"]))
+        grouped.setdefault(place, {}).setdefault(cell, []).append(row)
+    clean = {c for place, cells in grouped.items() if place[2].kind == "clean" for c in cells}
+    noisy = {c for place, cells in grouped.items() if place[2].kind != "clean" for c in cells}
+    result = []
+    for (source, target, noise), cells in sorted(grouped.items(), key=lambda item: item[0]):
+        expected = clean if noise.kind == "clean" else noisy
+        names = {method for method, _ in expected}
+        fractions = tuple(sorted({fraction for _, fraction in expected}))
+        entries = {cell: Entry(tuple(found)) for cell, found in cells.items()}
+        shown = tuple(m for m in methods if m in names)
+        result.append(Panel(source, target, noise, shown, fractions, entries))
+    return result
+
+
+def clean_panels(rows: Sequence[Row]) -> list[Panel]:
+    """The panels without noise."""
+    return [panel for panel in panels(rows) if panel.noise.kind == "clean"]
+
+
+def _method_order(rows: Sequence[Row]) -> list[str]:
+    """Methods by mean accuracy at their largest size, the best first; ties by name."""
+    done: dict[str, dict[float, list[float]]] = {str(row["method"]): {} for row in rows}
+    for row in rows:
+        if row["status"] == "done" and noise_of(row).kind == "clean":
+            sizes = done[str(row["method"])]
+            sizes.setdefault(float(row["data_fraction"]), []).append(float(row["accuracy"]))
+    means = {m: summarise(sizes[max(sizes)]).mean if sizes else -1.0 for m, sizes in done.items()}
+    return sorted(means, key=lambda method: (-means[method], method))

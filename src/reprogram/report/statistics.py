@@ -1,0 +1,126 @@
+"""Means with intervals over seeds, and methods compared in pairs by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reprogram.errors import InputError
+
+__all__ = ["Comparison", "Summary", "compare", "holm", "paired_difference", "summarise"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """n values: their mean and the half width of its 95 % Student t interval (None for n = 1)."""
+
+    n: int
+    mean: float
+    half_width: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method against another, paired by seed.
+
+    Attributes:
+        other: The method that the difference is taken from.
+        difference: Mean difference and its interval; None where no seed is in both.
+        p_value: Two-sided, as one of the comparisons Holm corrected; None for fewer than 2 pairs.
+        resolved: Whether the corrected p-value is below 0.05.
+    """
+
+    other: str
+    difference: Summary | None
+    p_value: float | None
+    resolved: bool
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean and 95 % interval of independent runs, Student t with n - 1 degrees of freedom.
+
+    half width = t(0.975, n - 1) * s / sqrt(n)
+
+    Raises:
+        InputError: Without values.
+
+    >>> summarise([0.90, 0.92, 0.94]).half_width  # t = 4.303, s = 0.02
+    0.0496827...
+    """
+    from scipy.special import stdtrit
+
+    n = len(values)
+    if n == 0:
+        raise InputError("a mean needs at least one value, got none. Leave empty cells out.")
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Summary(1, mean, None)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return Summary(n, mean, float(stdtrit(n - 1, 0.975)) * spread / math.sqrt(n))
+
+
+def paired_difference(
+    first: Mapping[Hashable, float], second: Mapping[Hashable, float]
+) -> tuple[Summary | None, float | None]:
+    """The mean of first - second over the seeds in both, and the p-value of a paired t test.
+
+    Args:
+        first: A value for each seed.
+        second: The same of another method.
+
+    Returns:
+        The summary of the differences (None without a common seed) and the two-sided p-value
+        (None for fewer than two pairs). Equal differences have no spread: p is 1 where they are
+        0 and 0 elsewhere.
+    """
+    from scipy.special import stdtr
+
+    differences = [first[seed] - second[seed] for seed in first if seed in second]
+    if not differences:
+        return None, None
+    summary = summarise(differences)
+    if summary.n == 1:
+        return summary, None
+    variance = math.fsum((d - summary.mean) ** 2 for d in differences) / (summary.n - 1)
+    error = math.sqrt(variance / summary.n)
+    if error < 1e-12:  # rounding alone
+        return summary, 1.0 if abs(summary.mean) < 1e-12 else 0.0
+    return summary, 2.0 * float(stdtr(summary.n - 1, -abs(summary.mean) / error))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Holm 1979, "A simple sequentially rejective ... procedure").
+
+    The i-th smallest of m p-values is multiplied by m - i + 1; a running maximum keeps the order.
+
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def compare(
+    method: str, accuracies: Mapping[str, Mapping[Hashable, float]], *, alpha: float = 0.05
+) -> list[Comparison]:
+    """One method against every other, in pairs by seed, Holm-corrected over them.
+
+    Args:
+        method: The method that the others are subtracted from.
+        accuracies: For each method its value for each seed.
+        alpha: The level below which a difference counts as resolved.
+    """
+    others = [other for other in accuracies if other != method]
+    pairs = [paired_difference(accuracies[method], accuracies[other]) for other in others]
+    corrected = iter(holm([p for _, p in pairs if p is not None]))
+    comparisons = []
+    for other, (difference, p_value) in zip(others, pairs, strict=True):
+        p = None if p_value is None else next(corrected)
+        comparisons.append(Comparison(other, difference, p, p is not None and p < alpha))
+    return comparisons

@@ -1,0 +1,154 @@
+"""What the page says around its tables: the evidence, warnings, protocol and environment."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reprogram.report.panels import Panel, Row
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+__all__ = ["definitions", "emphasised", "environment", "facts", "jsonable", "notices"]
+__all__ += ["protocol", "splits"]
+
+DEFINITIONS = {
+    "full-finetune": "The classification head is replaced by a new linear layer and every layer is "
+    "trained, on a copy of the source.",
+    "head-finetune": "The last layer is replaced by a new linear layer, which alone is trained, on "
+    "the frozen features before it. Elsewhere this is often called linear probing.",
+    "linear-probe": "A linear layer is added on top of the whole frozen network, on its class "
+    "scores, and alone is trained.",
+    "reprogramming": "A prompt and the network that masks it for each image (SMM) are trained in "
+    "front of the frozen source; each target class reads one source class, chosen anew at the "
+    "start of every epoch (ILM).",
+    "none+ilm": "No prompt: the plain resized image, each target class reads one source class.",
+    "pad+ilm": "The image lies inside a trained border; each target class reads one source class, "
+    "chosen anew at the start of every epoch (ILM).",
+}
+
+
+def emphasised(text: str) -> Markup:
+    """The answer with its percentages set bold."""
+    from markupsafe import Markup, escape
+
+    number = r"\d[\d.,]*(?: ± [\d.]+)? (?:%|points)"
+    return Markup(re.sub(f"({number})", r"<b>\1</b>", str(escape(text))))  # noqa: S704
+
+
+def facts(shown: Sequence[Panel], rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The size of the evidence in a line."""
+    seeds = {str(row["seed"]) for row in rows}
+    named = [
+        (len({panel.source for panel in shown}), "source"),
+        (len({panel.target for panel in shown}), "target"),
+        (len({method for panel in shown for method in panel.methods}), "method"),
+        (len({fraction for panel in shown for fraction in panel.fractions}), "data size"),
+        (len(seeds), "seed"),
+    ]
+    found = [(str(n), name if n == 1 else name + "s") for n, name in named]
+    done = sum(row["status"] == "done" for row in rows)
+    found.append((f"{done:,}", "run" if done == 1 else "runs"))
+    tests = sorted({int(row["n_test"]) for row in rows if row.get("n_test")})
+    if tests:
+        span = f"{tests[0]:,}" if len(tests) == 1 else f"{tests[0]:,} to {tests[-1]:,}"
+        found.append((span, "test images"))
+    return found
+
+
+def notices(clean: Sequence[Panel], rows: Sequence[Row]) -> list[str]:
+    """What a reader must know before believing the tables."""
+    found = []
+    if clean and max(panel.counts[1] for panel in clean) == 1:
+        found.append("n = 1: nothing can be resolved, means are shown.")
+    states = [p.entry(m, f).status for p in clean for m in p.methods for f in p.fractions]
+    named = [("missing", "not run"), ("failed", "failed"), ("skipped", "skipped")]
+    absent = [f"{states.count(state)} {what}" for state, what in named if state in states]
+    if absent:
+        found.append(f"Of {len(states)} cells, {', '.join(absent)}: marked in the table.")
+    versions = sorted({str(row["git_sha"])[:10] for row in rows if row.get("git_sha")})
+    if len(versions) > 1:
+        found.append(
+            f"The rows come from {len(versions)} versions of the code: {', '.join(versions)}."
+        )
+    if any(row.get("track_test") for row in rows):
+        found.append("The test curve was recorded beside the runs; it selected nothing.")
+    return found
+
+
+def protocol(rows: Sequence[Row]) -> str:
+    """How a number came about, in words."""
+    rules = sorted({str(row["selection_rule"]) for row in rows if row.get("selection_rule")})
+    rule = f" Selection rule: {'; '.join(rules)}." if rules else ""
+    return (
+        "Training and validation images come from the target's training split; smaller sets are "
+        "prefixes of larger ones and the same for every method of a seed. The epoch is selected on "
+        "validation and the test split is evaluated once." + rule + " Intervals are Student t over "
+        "seeds; methods are compared in pairs by seed, Holm-corrected, at p < 0.05. A difference "
+        "is quoted with its own, uncorrected 95 % interval."
+    )
+
+
+def splits(shown: Sequence[Panel]) -> list[list[str]]:
+    """Images of every target: classes, training, validation, test."""
+    lines = {}
+    for panel in shown:
+        entries = [entry for entry in panel.entries.values() if entry.done]
+        if entries and panel.target not in lines:
+            spans = [
+                _span([v for e in entries if (v := e.typical(key)) is not None])
+                for key in ("num_classes", "n_train", "n_val", "n_test")
+            ]
+            lines[panel.target] = [panel.target, *spans]
+    return list(lines.values())
+
+
+def _span(values: Sequence[float]) -> str:
+    """The range of some numbers."""
+    if not values:
+        return "–"
+    low, high = min(values), max(values)
+    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
+
+
+def definitions(rows: Sequence[Row], given: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What each method is, where there are words for it."""
+    words = {**DEFINITIONS, **given}
+    names = sorted({str(row["method"]) for row in rows})
+    return [(name, words[name]) for name in names if name in words]
+
+
+def environment(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """What the rows were made with; several values are all named."""
+    fields = {
+        "engine": "engine",
+        "threads": "threads",
+        "device": "device",
+        "precision": "precision",
+    }
+    found = []
+    for key, name in fields.items():
+        values = sorted({str(row[key]) for row in rows if row.get(key) is not None})
+        if values:
+            found.append((name, ", ".join(values)))
+    versions: dict[str, set[str]] = {}
+    for row in rows:
+        for package, version in (row.get("versions") or {}).items():
+            versions.setdefault(str(package), set()).add(str(version))
+    found += [(package, ", ".join(sorted(seen))) for package, seen in sorted(versions.items())]
+    commits = sorted({str(row["git_sha"]) for row in rows if row.get("git_sha")})
+    return found + ([("code version", ", ".join(commits))] if commits else [])
+
+
+def jsonable(value: Any) -> Any:
+    """A value as JSON holds it: no NaN, no objects."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)

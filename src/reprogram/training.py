@@ -1,0 +1,342 @@
+"""One plain loop that trains every method: refit the mapping, train an epoch, validate, keep the best.
+
+State 0 is the untrained prompt with its mapping; state e >= 1 is the prompt after epoch e with the
+mapping computed at that epoch's start. Selection on validation runs over states 0 to E, so a method
+never ends below its own start by more than selection noise. Test images are looked at once, after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from reprogram import distributed
+from reprogram.batches import Batch, BatchPlan, epoch_batches, in_order
+from reprogram.checkpoint import load_checkpoint, save_checkpoint
+from reprogram.engine import Engine
+from reprogram.model import Reprogrammed, trainable
+from reprogram.seeds import seed_for
+from reprogram.settings import Settings
+
+__all__ = ["Epoch", "Progress", "Score", "Trace", "score", "train"]
+
+logger = logging.getLogger(__name__)
+
+BEST_VALIDATION = "highest validation accuracy over states 0 to E; ties: lowest validation loss"
+LAST_EPOCH = "last epoch (no validation images)"
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well logits match labels: share correct in [0, 1], mean cross-entropy in nats, images."""
+
+    accuracy: float
+    loss: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One state of a run. Epoch 0 has not been trained, so it has no training loss."""
+
+    epoch: int
+    train_loss: float | None
+    val: Score | None
+    test: Score | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows after a step."""
+
+    epoch: int
+    epochs: int
+    images: int
+    images_per_epoch: int
+    loss: float
+    val_accuracy: float | None
+
+
+@dataclass
+class Trace:
+    """What happened in a run: every state's scores and which state was kept."""
+
+    history: list[Epoch] = field(default_factory=list)
+    selected_epoch: int = 0
+    selection_rule: str = BEST_VALIDATION
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float | None:
+        return self.images / self.seconds if self.images else None
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Trace:
+        def as_score(v: dict | None) -> Score | None:
+            return Score(**v) if v else None
+
+        history = [
+            Epoch(h["epoch"], h["train_loss"], as_score(h["val"]), as_score(h["test"]))
+            for h in values["history"]
+        ]
+        return cls(**(values | {"history": history}))
+
+
+def train(
+    model: Reprogrammed,
+    engine: Engine,
+    labels: dict[str, Tensor],
+    plan: BatchPlan,
+    val_index: Int[Tensor, " v"],
+    settings: Settings,
+    *,
+    val_split: str = "train",
+    track_test: bool = False,
+    checkpoint: Path | None = None,
+    identity: str = "",
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> Trace:
+    """Train `model` in place and leave it in the selected state.
+
+    Args:
+        model: What to train; its device is where it computes.
+        engine: Answers the model's outputs for a batch.
+        labels: Class indices of each split by name.
+        plan: Which training images, in which batches.
+        val_index: Validation images, as positions in `val_split`; empty selects the last epoch.
+        settings: Epochs, optimizer, rates, schedule, loss.
+        val_split: Split that validation images belong to.
+        track_test: Also score the test split after every epoch; it never takes part in selection.
+        checkpoint: File that every finished epoch is written to, and that a run resumes from.
+        identity: What the checkpoint must belong to; one of another run is refused.
+        on_progress: Called after every optimiser step.
+        on_epoch: Called with every finished state.
+
+    Returns:
+        The trace of the run.
+    """
+    loop = _Loop(model, engine, labels, plan, val_index, settings, val_split, track_test)
+    if checkpoint is not None:
+        loop.restore(checkpoint, identity)
+    if not loop.trace.history:
+        loop.refit_mapping(0)
+        on_epoch(loop.close_epoch(0, None))
+    for epoch in range(len(loop.trace.history), loop.epochs + 1):
+        started = time.perf_counter()
+        loop.refit_mapping(epoch)
+        loss = loop.train_epoch(epoch, on_progress)
+        loop.trace.seconds += time.perf_counter() - started
+        on_epoch(loop.close_epoch(epoch, loss))
+        if checkpoint is not None and distributed.is_main():
+            loop.save(checkpoint, identity)
+    model.load_own_tensors(loop.best)
+    if settings.final_refit:
+        loop.fit_mapping()
+    model.eval()
+    return loop.trace
+
+
+class _Loop:
+    """The state of one run between epochs; `train` reads as its table of contents."""
+
+    def __init__(
+        self, model: Reprogrammed, engine: Engine, labels: dict[str, Tensor], plan: BatchPlan,
+        val_index: Tensor, settings: Settings, val_split: str, track_test: bool,
+    ) -> None:  # fmt: skip
+        self.model, self.engine, self.labels, self.plan = model, engine, labels, plan
+        self.val_index, self.val_split, self.track_test = val_index, val_split, track_test
+        self.settings = settings
+        self.params = list(trainable(model).values())
+        steps_per_epoch = math.ceil(len(plan.index) / plan.batch_size)
+        self.total_steps, self.epochs = settings.epochs * steps_per_epoch, settings.epochs
+        if settings.steps is not None:
+            self.total_steps = settings.steps
+            self.epochs = math.ceil(settings.steps / max(steps_per_epoch, 1))
+        if not self.params:  # only a mapping that was fitted: state 0 is all there is
+            self.total_steps = self.epochs = 0
+        self.optimizer = make_optimizer(model, settings) if self.params else None
+        self.trace = Trace(selection_rule=BEST_VALIDATION if len(val_index) else LAST_EPOCH)
+        self.best: dict[str, Tensor] = {}
+
+    def refit_mapping(self, epoch: int) -> None:
+        """Fit the mapping where it is refitted before this epoch."""
+        mapping = self.model.mapping
+        # At epoch 1 the prompt is still the one that state 0's mapping was fitted with.
+        if (epoch == 0 and mapping.refit != "never") or (epoch > 1 and mapping.refit == "epoch"):
+            self.fit_mapping()
+
+    def fit_mapping(self) -> None:
+        """Fit a gradient-free mapping on the un-augmented training images, prompt in eval mode."""
+        outputs = self.predict("train", self.plan.index)
+        self.model.mapping.fit(outputs, self.labels["train"][self.plan.index].to(outputs.device))
+
+    def train_epoch(self, epoch: int, on_progress: Callable[[Progress], None]) -> float:
+        """One pass over the training images; returns the mean training loss."""
+        self.model.train()
+        assert self.optimizer is not None
+        total, seen = 0.0, 0
+        last_val = self.trace.history[-1].val
+        with torch.random.fork_rng(devices=[]):
+            # Dropout and random patches draw from the global generator.
+            torch.manual_seed(seed_for("noise", self.plan.seed, epoch, distributed.rank()))
+            for batch in epoch_batches(self.plan, epoch):
+                if self.trace.steps == self.total_steps:
+                    break
+                self._set_rates(epoch)
+                loss = self._step(batch)
+                self.trace.steps += 1
+                seen += len(batch.index)
+                self.trace.images += len(batch.index)
+                total += loss * len(batch.index)
+                on_progress(
+                    Progress(
+                        epoch,
+                        self.epochs,
+                        seen,
+                        len(self.plan.index),
+                        loss,
+                        last_val.accuracy if last_val else None,
+                    )  # fmt: skip
+                )
+        return total / seen
+
+    def _step(self, batch: Batch) -> float:
+        mine = distributed.shard(batch)
+        targets = self.labels[batch.split][mine.index]
+        logits = self.model.mapping(self.engine.outputs(self.model, mine))
+        loss = loss_sum(logits, targets.to(logits.device), self.settings) / len(batch.index)
+        assert self.optimizer is not None
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        distributed.sum_gradients(self.params)
+        self.optimizer.step()
+        return distributed.sum_scalar(float(loss.detach()))
+
+    def _set_rates(self, epoch: int) -> None:
+        factor = rate_factor(self.settings, epoch, self.epochs, self.trace.steps, self.total_steps)
+        assert self.optimizer is not None
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+    @torch.no_grad()
+    def predict(self, split: str, index: Tensor) -> Float[Tensor, "n source"]:
+        """What the mapping reads, for un-augmented images, in eval mode."""
+        self.model.eval()
+        batches = in_order(split, index, max(self.plan.batch_size, 256))
+        parts = (self.engine.outputs(self.model, distributed.shard(batch)) for batch in batches)
+        return torch.cat([distributed.gather_rows(part) for part in parts])
+
+    def close_epoch(self, epoch: int, train_loss: float | None) -> Epoch:
+        """Score a state, and keep it where it is the best so far."""
+        val = self._score(self.val_split, self.val_index) if len(self.val_index) else None
+        test = None
+        if self.track_test:
+            test = self._score("test", torch.arange(len(self.labels["test"])))
+        state = Epoch(epoch, train_loss, val, test)
+        best = self.trace.history[self.trace.selected_epoch] if self.trace.history else None
+        if best is None or is_better(state, best):
+            self.trace.selected_epoch = epoch
+            self.best = {k: v.detach().clone() for k, v in self.model.own_tensors().items()}
+        self.trace.history.append(state)
+        logger.info("epoch %d/%d  %s", epoch, self.epochs, state)
+        return state
+
+    def _score(self, split: str, index: Tensor) -> Score:
+        outputs = self.predict(split, index)
+        with torch.no_grad():
+            return score(self.model.mapping(outputs), self.labels[split][index])
+
+    def save(self, path: Path, identity: str) -> None:
+        assert self.optimizer is not None
+        save_checkpoint(
+            path,
+            identity,
+            self.trace.to_dict(),
+            {"model": self.model.own_tensors(), "best": self.best},
+            self.optimizer.state_dict(),
+        )
+
+    def restore(self, path: Path, identity: str) -> None:
+        state = load_checkpoint(path, identity)
+        if state is None:
+            return
+        self.trace = Trace.from_dict(state["trace"])
+        self.model.load_own_tensors(state["model"])
+        self.best = state["best"]
+        assert self.optimizer is not None
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def score(logits: Float[Tensor, "n target"], labels: Int[Tensor, " n"]) -> Score:
+    """Accuracy (share of arg-max hits) and mean cross-entropy in nats."""
+    labels = labels.to(logits.device)
+    hits = (logits.argmax(1) == labels).sum()
+    loss = F.cross_entropy(logits, labels)
+    return Score(float(hits) / len(labels), float(loss), len(labels))
+
+
+def is_better(state: Epoch, best: Epoch) -> bool:
+    """Whether selection prefers `state` to an earlier state; without validation the last one wins."""
+    if state.val is None or best.val is None:
+        return True
+    return (state.val.accuracy, -state.val.loss) > (best.val.accuracy, -best.val.loss)
+
+
+def loss_sum(
+    logits: Float[Tensor, "batch target"], labels: Int[Tensor, " batch"], settings: Settings
+) -> Float[Tensor, ""]:
+    """The loss summed over a batch; one-hot squared error is averaged over classes, as `F.mse_loss`."""
+    if settings.loss == "mse":
+        one_hot = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+        return (logits - one_hot).square().mean(1).sum()
+    return F.cross_entropy(
+        logits, labels, reduction="sum", label_smoothing=settings.label_smoothing
+    )
+
+
+def rate_factor(settings: Settings, epoch: int, epochs: int, step: int, steps: int) -> float:
+    """What every base rate is multiplied by: multistep moves between epochs, cosine at every step."""
+    if settings.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * step / max(steps, 1)))
+    if settings.schedule == "multistep":
+        # Epoch e is the e-th pass: 50% of 200 means that pass 101 is the first with the lower rate.
+        return settings.gamma ** sum(epoch > round(m * epochs) for m in settings.milestones)
+    return 1.0
+
+
+def make_optimizer(model: Reprogrammed, settings: Settings) -> torch.optim.Optimizer:
+    """One group a rate: the prompt, SMM's mask network, a linear layer of fc, the mapping."""
+    rates = {
+        "input_transform.mask.": settings.lr_mask,
+        "input_transform.linear.": settings.lr_linear,
+        "mapping.": settings.lr_mapping,
+        "": None,
+    }
+    groups: dict[str, list[Tensor]] = {prefix: [] for prefix in rates}
+    for name, parameter in trainable(model).items():
+        groups[next(prefix for prefix in rates if name.startswith(prefix))].append(parameter)
+    options = []
+    for prefix, members in groups.items():
+        if members:
+            rate = settings.lr if rates[prefix] is None else rates[prefix]
+            options.append({"params": members, "lr": rate, "base_lr": rate})
+    decay = settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(options, momentum=0.9, weight_decay=decay)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(options, weight_decay=decay)

@@ -1,0 +1,183 @@
+"""Tables and sentences as people and programs read them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+
+import pytest
+from report.sample_rows import sample_rows
+
+from reprogram.errors import InputError
+from reprogram.report.advantage import Budget, advantage, budgets
+from reprogram.report.panels import clean_panels, noise_of, panels
+from reprogram.report.sentence import answer
+from reprogram.report.tables import (
+    markdown_table,
+    rich_table,
+    rows_csv,
+    table_csv,
+    tex_table,
+    text_table,
+)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [3, 5, 12])
+def test_text_table_fits_80_columns(seeds: int, sizes: int):
+    rows = sample_rows(seeds)
+    fractions = [i / sizes for i in range(1, sizes + 1)]
+    rows = [r | {"data_fraction": f} for r in rows if r["data_fraction"] == 1.0 for f in fractions]
+    rows += [
+        r | {"method": "full+blm+@linearized-at-start"} for r in rows if r["method"] == "none+ilm"
+    ]
+    text = text_table(panels(rows)[0])
+    assert max(map(len, text.splitlines())) <= 80
+    for head in ("100%", "trained", "stored", "full+blm+@linearized-at-start"):
+        assert head in text
+    assert ("±" in text) == (seeds > 1)
+
+
+def test_text_table_shows_what_is_missing():
+    rows = [r for r in sample_rows(1) if (r["method"], r["data_fraction"]) != ("linear-probe", 0.6)]
+    rows[0] |= {"status": "failed", "accuracy": None}
+    text = text_table(panels(rows)[0])
+    probe = next(line for line in text.splitlines() if "linear-probe" in line)
+    assert probe.split()[1:4] == ["80.0", "-", "88.0"]
+    assert "fail" in text and "1 cell has no run" in text
+
+
+def test_n_is_shown_where_cells_differ():
+    rows = [r for r in sample_rows(3) if r["method"] != "linear-probe" or r["seed"] == 0]
+    text = text_table(panels(rows)[0])
+    assert "n = 1 to 3" in text and "n=1" in text and "n=3" in text
+
+
+def test_a_method_of_one_target_is_missing_on_the_other():
+    rows = sample_rows(1, ("digits", "gtsrb"))
+    rows = [r for r in rows if (r["target"], r["method"]) != ("gtsrb", "none+ilm")]
+    found = {panel.target: panel for panel in panels(rows)}
+    assert found["gtsrb"].methods == found["digits"].methods
+    assert found["gtsrb"].entry("none+ilm", 1.0).status == "missing"
+
+
+def test_csv_is_the_same_for_every_order_and_every_time():
+    rows = sample_rows(3, ("digits", "gtsrb"))
+    expected = table_csv(panels(rows)), rows_csv(rows)
+    shuffled = [dict(r) for r in rows]
+    random.Random(0).shuffle(shuffled)
+    assert (table_csv(panels(shuffled)), rows_csv(shuffled)) == expected
+    slower = [r | {"seconds": r["seconds"] * 2} for r in rows]
+    assert table_csv(panels(slower)) == expected[0]
+    table = list(csv.DictReader(io.StringIO(expected[0])))
+    keys = [(r["target"], r["noise"], r["method"], float(r["data_fraction"])) for r in table]
+    assert keys == sorted(keys) and len(keys) == 2 * 4 * 3
+    assert len(list(csv.DictReader(io.StringIO(expected[1])))) == len(rows)
+
+
+def test_numbers_of_the_csv():
+    rows = [
+        r for r in sample_rows(3) if r["method"] == "linear-probe" and r["data_fraction"] == 1.0
+    ]
+    for row, accuracy in zip(rows, (0.90, 0.92, 0.94), strict=True):
+        row["accuracy"] = accuracy
+    line = next(csv.DictReader(io.StringIO(table_csv(panels(rows)))))
+    assert (line["n"], line["mean"], line["half_width"]) == ("3", "0.920000", "0.049683")
+
+
+def test_markup_cannot_be_broken_out_of():
+    rows = [r | {"method": "a|b<i>&_%\\"} for r in sample_rows(1) if r["method"] == "none+ilm"]
+    panel = panels(rows)[0]
+    assert r"a\|b&lt;i>&amp;_%" in markdown_table(panel)
+    assert r"a|b\textless{}i\textgreater{}\&\_\%\textbackslash{}" in tex_table(panel)
+
+
+def test_rich_table_holds_the_same_numbers():
+    from rich.console import Console
+
+    panel = panels(sample_rows(3))[0]
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(rich_table(panel))
+    shown = console.export_text()
+    for method in panel.methods:
+        summary = panel.entry(method, 1.0).summary
+        assert summary is not None and f"{100 * summary.mean:.1f}" in shown
+
+
+def test_the_same_run_twice_is_an_error():
+    rows = sample_rows(1)
+    with pytest.raises(InputError, match="two rows for embedded -> digits"):
+        panels([*rows, dict(rows[0])])
+    trained_per_seed = [rows[0] | {"source_seed": s} for s in (0, 1)]
+    assert panels(trained_per_seed)[0].counts == (2, 2)
+
+
+@pytest.mark.parametrize("accuracy", [None, 97.8, float("nan")])
+def test_an_accuracy_outside_its_range_is_an_error(accuracy: float | None):
+    with pytest.raises((InputError, TypeError), match="accuracy|None"):
+        panels([sample_rows(1)[0] | {"accuracy": accuracy}])
+
+
+def test_noise_in_all_its_forms():
+    as_parts = {"noise": {"kind": "gaussian", "severity": 3, "split": "test"}}
+    assert noise_of(as_parts) == noise_of({"noise": "gaussian-3@test"})
+    assert {noise_of({"noise": n}).kind for n in (None, "", "clean", {"kind": "clean"})} == {
+        "clean"
+    }
+
+
+def test_the_answer_is_computed():
+    text = answer(clean_panels(sample_rows(1)))
+    assert text.startswith(
+        "With the network frozen, a 29,571-parameter prompt (reprogramming) reads 96.8 % of the "
+        "digits; a linear probe on the same network 88.0 %."
+    )
+    assert "272,474" in text and "n = 1" in text and "±" not in text
+    text = answer(clean_panels(sample_rows(3)))
+    assert "points ahead of linear-probe (n = 3, paired by seed, Holm p" in text
+
+
+def test_the_answer_admits_what_is_not_resolved():
+    rows = sample_rows(2)
+    for row in rows:
+        if row["method"] == "reprogramming":
+            row["accuracy"] = 0.8 + 0.1 * row["seed"]
+    assert "not resolved; n = 2" in answer(clean_panels(rows))
+
+
+def test_the_answer_over_many_targets_is_a_tally():
+    rows = sample_rows(3, ("digits", "gtsrb", "usps"))
+    for row in rows:
+        if row["method"] == "reprogramming" and row["target"] == "usps":
+            row["accuracy"] = 0.3 - 0.01 * row["seed"]
+    text = answer(clean_panels(rows))
+    assert "ahead of the best probe on digits (" in text and "and gtsrb (" in text
+    assert "behind it on usps (" in text and "n = 3" in text
+
+
+def test_the_map_respects_its_budget():
+    panel = clean_panels(sample_rows(3))[0]
+    free = advantage(panel, 1.0)
+    assert (free.kind, free.candidates) == ("resolved", ("full-finetune",))
+    small = advantage(panel, 1.0, Budget("trainable_parameters", 30_000))
+    assert small.candidates == ("reprogramming",)
+    assert small.against is not None and small.against.other == "linear-probe"
+    assert advantage(panel, 1.0, Budget("trainable_parameters", 0)).kind == "only"
+    assert advantage(panel, 1.0, Budget("stored_bytes", 1)).kind == "empty"
+    limits = [b.limit for b in budgets([panel]) if b.cost == "trainable_parameters"]
+    assert limits == [0, 1_100, 30_000]
+
+
+def test_the_map_does_not_resolve_a_single_run():
+    assert advantage(clean_panels(sample_rows(1))[0], 1.0).kind == "single"
+
+
+def test_the_map_names_all_who_may_be_best():
+    rows = sample_rows(3)
+    for row in rows:
+        if row["method"] == "reprogramming":
+            row["accuracy"] = 0.99 - 0.03 * ((row["seed"] + 1) % 3)
+    verdict = advantage(clean_panels(rows)[0], 1.0)
+    assert verdict.kind == "unresolved"
+    assert set(verdict.candidates) == {"full-finetune", "reprogramming"}

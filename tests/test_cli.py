@@ -1,0 +1,261 @@
+"""The command line as a user meets it: results, files, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cases import CANVAS
+from PIL import Image
+
+from reprogram.cli import run
+from reprogram.sources import create_network, write_source_directory
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source directory as train-source writes it, with random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = create_network("cifar_resnet20", 12, {})
+    return write_source_directory(
+        tmp_path_factory.mktemp("source") / "tiny", network, architecture="cifar_resnet20",
+        mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), image_size=CANVAS,
+        class_names=[f"s{i}" for i in range(12)],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a user's images: two classes, several sizes and modes."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for label, colour in (("ant", 0), ("bee", 2)):
+        (root / label).mkdir()
+        for i in range(20):
+            pixels = rng.integers(0, 100, (10 + i % 3, 12, 3), dtype=np.uint8)
+            pixels[..., colour] += 120
+            Image.fromarray(pixels).convert("RGBA" if i % 5 == 0 else "RGB").save(
+                root / label / f"{i}.png"
+            )
+    return root
+
+
+def command(*words: object) -> list[str]:
+    return [str(word) for word in words]
+
+
+def test_fit_evaluate_predict_show_export(
+    source: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    fit = command("fit", "--target", photos, "--source", source, "--method", "pad+ilm", "--epochs", 2,
+                  "--batch-size", 8, "--set", "size=12", "--out", out, "--json", "--quiet")  # fmt: skip
+    assert run(fit) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert 0 <= row["accuracy"] <= 1 and row["n_test"] == 8 and row["settings"]["size"] == 12
+    assert {"config.json", "model.safetensors", "README.md", "result.json"} <= set(os.listdir(out))
+
+    written = (out / "model.safetensors").stat().st_mtime_ns
+    assert run(fit) == 0  # the same command returns the finished run
+    again = json.loads(capsys.readouterr().out)
+    assert again["resumed_finished"] and again["accuracy"] == row["accuracy"]
+    assert (out / "model.safetensors").stat().st_mtime_ns == written
+
+    assert run(command("evaluate", out, "--target", photos, "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == row["accuracy"] and (found["n"], found["split"]) == (8, "test")
+
+    image = next((photos / "bee").iterdir())
+    assert run(command("predict", out, image, "--top", 2, "--json")) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["images"]
+    assert {p["class"] for p in answer["predictions"]} == {"ant", "bee"}
+    assert sum(p["probability"] for p in answer["predictions"]) == pytest.approx(1, abs=1e-4)
+
+    assert run(command("show", out, "--target", photos)) == 0
+    with Image.open(out / "show.png") as picture:
+        assert min(picture.size) > 300
+    capsys.readouterr()
+
+    assert run(command("export", out, "--to", "pt2", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["difference"] < 1e-4
+
+
+def test_other_settings_in_a_used_directory_need_overwrite(
+    source: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fit(*more: object) -> int:
+        return run(command("fit", "--target", photos, "--source", source, "--epochs", 1,
+                           "--batch-size", 8, "--out", tmp_path / "run", "--quiet", *more))  # fmt: skip
+
+    assert fit() == 0
+    assert fit("--lr", 0.5) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert fit("--lr", 0.5, "--overwrite") == 0
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.txt").write_text("mine")
+    assert fit("--out", tmp_path / "foreign", "--overwrite") == 2
+    assert (tmp_path / "foreign" / "thesis.txt").read_text() == "mine"
+
+
+def test_train_source_makes_what_evaluate_source_and_fit_take(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine"
+    train = command("train-source", "--target", photos, "--out", out, "--epochs", 1, "--image-size", 16,
+                    "--batch-size", 8, "--half", "--json", "--quiet")  # fmt: skip
+    assert run(train) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert run(command("evaluate-source", out, "--target", photos, "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == made["test_accuracy"] and found["n"] == made["num_test"]
+    weights = (out / "model.safetensors").read_bytes()
+    assert run(train) == 0 and (out / "model.safetensors").read_bytes() == weights
+    capsys.readouterr()
+    assert run([*train, "--lr", "0.01"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(command("fit", "--source", out, "--target", photos, "--method", "linear-probe",
+                       "--epochs", 1, "--out", tmp_path / "run", "--quiet")) == 0  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["fit", "--target", "digits", "--method", "pad+ilmm"], "Did you mean"),
+        (["fit", "--target", "digts"], "digits"),
+        (["fit", "--target", "digits", "--set", "sise=3"], "size"),
+        (["fit", "--target", "digits", "--set", "size=abc"], "whole number"),
+        (["fit", "--target", "digits", "--fraction", "1.5"], "(0, 1]"),
+        (["fit", "--target", "digits", "--fraction", "lots"], "lots"),
+        (["fit", "--target", "digits", "--method", "pad+ilm@twice"], "refit"),
+        (["fit", "--target", "digits", "--source", "resnet81"], "resnet18"),
+        (["fit", "--target", "digits", "--max-memory", "lots"], "4GiB"),
+        (["fit", "--target", "no/such/folder"], "no/such/folder"),
+        (["fit", "--target", "digits", "--set", "rank=3"], "lowrank"),
+        (["evaluate", "nowhere", "--target", "digits"], "nowhere"),
+        (["predict", "nowhere", "x.png"], "x.png"),
+        (["frobnicate"], "frobnicate"),
+        (["fit"], "target"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    source: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    if words[0] == "fit" and "--source" not in words and len(words) > 1:
+        words = [*words, "--source", str(source)]
+    assert run(words) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("reprogram fit")]
+    assert len(lines) == 1 and lines[0].startswith("error: "), captured.err
+    assert expected in lines[0]
+    assert captured.out == "" and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [16, 17, 40])
+def test_a_padding_size_that_the_canvas_cannot_hold_names_full(
+    size: int, source: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(command("fit", "--target", photos, "--source", source, "--set", f"size={size}",
+                       "--out", out, "--quiet")) == 2  # fmt: skip
+    assert "full" in capsys.readouterr().err
+
+
+def test_a_truncated_image_is_named(
+    source: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    broken = tmp_path / "photos"
+    shutil.copytree(photos, broken)
+    image = broken / "ant" / "3.png"
+    image.write_bytes(image.read_bytes()[:60])
+    out = tmp_path / "run"
+    assert (
+        run(command("fit", "--target", broken, "--source", source, "--epochs", 1, "--out", out))
+        == 2
+    )
+    assert str(image) in capsys.readouterr().err
+    assert not (out / "result.json").exists()
+
+
+def test_no_permission_is_exit_code_1(
+    source: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    import reprogram.files
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(reprogram.files.os, "replace", full)
+    assert run(command("fit", "--target", photos, "--source", source, "--epochs", 1,
+                       "--out", tmp_path / "run", "--quiet")) == 1  # fmt: skip
+    assert "No space left" in capsys.readouterr().err
+
+
+def test_lists_and_doctor(capsys: pytest.CaptureFixture[str], source: Path) -> None:
+    assert run(["list", "methods", "--source", str(source)]) == 0
+    text = capsys.readouterr().out
+    assert all(
+        name in text for name in ("pad", "smm", "ilm", "blm+", "full-finetune", "Cai et al. 2024")
+    )
+    assert run(["list", "methods", "--source", str(source), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["methods"]
+    assert {"pad+ilm", "linear-probe"} <= {row["method"] for row in rows}
+    for table, member in (("sources", "resnet18"), ("targets", "digits")):
+        assert run(["list", table]) == 0
+        assert member in capsys.readouterr().out
+        assert run(["list", table, "--json"]) == 0
+        assert member in json.dumps(json.loads(capsys.readouterr().out))
+    assert run(["doctor"]) == 0
+    assert "torch" in capsys.readouterr().out
+
+
+def subprocess_environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys; from reprogram.cli import run; run(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=subprocess_environment(), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"train-source" in done.stdout
+
+
+def test_ctrl_c_keeps_finished_epochs_and_the_same_command_goes_on(
+    source: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = command(sys.executable, "-m", "reprogram", "fit", "--target", photos, "--source", source,
+                    "--epochs", 500, "--batch-size", 8, "--out", out, "--json")  # fmt: skip
+    process = subprocess.Popen(
+        words,
+        env=subprocess_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        if (out / "checkpoint.pt").exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in err and "Traceback" not in err
+    assert (out / "checkpoint.pt").exists() and not (out / "result.json").exists()
