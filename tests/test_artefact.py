@@ -15,8 +15,10 @@ import reprogram as rp
 from reprogram.artefact import read_config
 from reprogram.errors import InputError
 
-METHODS = ["pad+ilm", "pad-raw+rlm", "smm+blm+", "full+many", "lowrank+flm", "fourier+ilm",
-           "scale+ilm", "patch+ilm", "fc-pad+linear", "none+ilm", "linear-probe", "head-finetune", "full-finetune"]  # fmt: skip
+METHODS = [
+    "pad+ilm", "pad-raw+rlm", "smm+blm+", "full+many", "lowrank+flm", "fourier+ilm", "scale+ilm",
+    "patch+ilm", "fc-pad+linear", "none+ilm", "linear-probe", "head-finetune", "full-finetune",
+]  # fmt: skip
 
 
 def fitted(method: str = "pad+ilm", **changes) -> rp.Reprogrammed:

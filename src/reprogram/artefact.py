@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from reprogram.errors import InputError
 from reprogram.files import replacing, write_json, write_text
 from reprogram.methods import get_method
-from reprogram.model import Reprogrammed, trainable
+from reprogram.model import Reprogrammed, count_parameters
 from reprogram.settings import Settings
 from reprogram.sources import Source, load_source
 
@@ -180,7 +180,7 @@ def card(model: Reprogrammed) -> str:
         f"| validation accuracy | {val_text} |",
         f"| selected | epoch {r['selected_epoch']}: {r['selection_rule']} |",
         f"| training images | {r['n_train']:,} (seed {r['seed']}, fraction {r['data_fraction']:g}) |",
-        f"| trained parameters | {sum(p.numel() for p in trainable(model).values()):,} |",
+        f"| trained parameters | {count_parameters(model):,} |",
         f"| stored | {own:,} bytes |",
         f"| images | resized to {model.input_transform.image_size} px squares, PIL bilinear |",
         f"| source fingerprint | `{r['source_fingerprint']}` |",

@@ -10,7 +10,7 @@ import torch
 from reprogram.data import TARGETS
 from reprogram.errors import InputError
 from reprogram.methods import BASELINES, MAPPINGS, METHODS, PROMPTS, Method
-from reprogram.model import trainable
+from reprogram.model import count_parameters
 from reprogram.sources import SOURCES, Source
 
 __all__ = ["mapping_rows", "method_rows", "prompt_rows", "source_rows", "target_rows"]
@@ -27,7 +27,7 @@ def method_rows(source: Source, baselines_only: bool = False) -> list[dict[str, 
         {
             "method": name,
             "trains": method.trains,
-            "parameters": count_parameters(method, source),
+            "parameters": parameters_on(method, source),
             "mapping": method.mapping.does,
             "reference": method.reference,
         }
@@ -41,7 +41,7 @@ def prompt_rows(source: Source) -> list[dict[str, Any]]:
         {
             "prompt": name,
             "trains": prompt.trains,
-            "parameters": count_parameters(METHODS[f"{name}+rlm"], source),
+            "parameters": parameters_on(METHODS[f"{name}+rlm"], source),
             "settings": " ".join(prompt.options) or "-",
             "reference": prompt.reference,
         }
@@ -62,14 +62,14 @@ def mapping_rows() -> list[dict[str, Any]]:
     ]
 
 
-def count_parameters(method: Method, source: Source) -> int | None:
+def parameters_on(method: Method, source: Source) -> int | None:
     """Trainable parameters with ten classes; None where the method cannot serve them here."""
     settings = method.resolve(source, native_size=None, n_train=1)
     try:
         model = method.build(source, TEN_CLASSES, settings, torch.Generator(), LARGEST)
     except InputError:
         return None
-    return sum(p.numel() for p in trainable(model).values())
+    return count_parameters(model)
 
 
 def source_rows() -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from reprogram.input_transforms import InputTransform
 from reprogram.output_mappings import OutputMapping
 from reprogram.sources import Source
 
-__all__ = ["Reprogrammed", "functional", "trainable"]
+__all__ = ["Reprogrammed", "count_parameters", "functional", "trainable"]
 
 
 class Reprogrammed(nn.Module):
@@ -91,6 +91,14 @@ class Reprogrammed(nn.Module):
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that training changes, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def count_parameters(model: Reprogrammed) -> int:
+    """Number of values that training can change; entries beneath a padded image are not counted.
+
+    A padding prompt of 28 in 32 pixels has 3 (32^2 - 28^2) = 720, though its tensor holds 3,072.
+    """
+    return sum(p.numel() for p in trainable(model).values()) - model.input_transform.idle
 
 
 def functional(

@@ -12,7 +12,7 @@ from reprogram.data import Split, TargetTask
 from reprogram.figures import Examples, choose_examples, save, show_figure
 from reprogram.input_transforms import SMM
 from reprogram.model import Reprogrammed
-from reprogram.output_mappings import MatrixMapping
+from reprogram.output_mappings import MatrixMapping, counts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +39,7 @@ def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
     transform, mapping = model.input_transform, model.mapping
     prompt = transform.picture()
     matrix = mapping.weight.detach().cpu().numpy() if isinstance(mapping, MatrixMapping) else None
+    shown, votes = examples(model, task.test)
     history = [
         {
             "epoch": h["epoch"],
@@ -49,10 +50,11 @@ def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
     ]
     return show_figure(
         title=f"{record.get('target')} by {record.get('method')} on {Path(model.source.name).name}",
-        examples=examples(model, task.test),
+        examples=shown,
         prompt=None if prompt is None else prompt.detach().cpu().numpy(),
         units=f"{transform.units} units",
         weight=matrix,
+        strength=votes,
         source_names=model.source.class_names,
         target_names=model.class_names,
         history=history if len(history) > 1 else (),
@@ -61,8 +63,8 @@ def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
 
 
 @torch.no_grad()
-def examples(model: Reprogrammed, split: Split) -> Examples:
-    """A few correct and a few wrong answers among the first test images of every class."""
+def examples(model: Reprogrammed, split: Split) -> tuple[Examples, np.ndarray]:
+    """A few correct and a few wrong answers, and how often source s answers target t, (S, T)."""
     model.eval()
     rng = np.random.default_rng(0)
     index = np.sort(rng.permutation(len(split))[:LOOKED_AT])
@@ -75,7 +77,7 @@ def examples(model: Reprogrammed, split: Split) -> Examples:
     masks = None
     if isinstance(model.input_transform, SMM):
         masks = model.input_transform.mask_of(x[chosen]).numpy()
-    return Examples(
+    found = Examples(
         originals=(x[chosen] * 255).round().to(torch.uint8).numpy(),
         prompted=z[chosen].numpy(),
         true=[model.class_names[t] for t in some.labels[chosen]],
@@ -83,3 +85,6 @@ def examples(model: Reprogrammed, split: Split) -> Examples:
         source_class=[model.source.class_names[s] for s in logits[chosen].argmax(1).tolist()],
         masks=masks,
     )
+    labels = torch.from_numpy(some.labels)
+    votes = counts(logits.argmax(1), labels, model.source.num_classes, len(model.class_names))
+    return found, votes.numpy()

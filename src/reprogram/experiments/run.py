@@ -19,7 +19,7 @@ from reprogram.environment import environment, resolve_device
 from reprogram.evaluation import evaluate
 from reprogram.experiments.cell import Cell
 from reprogram.methods import get_method
-from reprogram.model import Reprogrammed, trainable
+from reprogram.model import Reprogrammed, count_parameters
 from reprogram.seeds import generator_for
 from reprogram.sources import Source, load_source
 from reprogram.training import Epoch, Progress, Trace, train
@@ -114,7 +114,7 @@ def run_cell(
         "n_val": len(val_index),
         "n_test": test.n,
         "steps": trace.steps,
-        "trainable_parameters": sum(p.numel() for p in trainable(model).values()),
+        "trainable_parameters": count_parameters(model),
         "stored_bytes": sum(t.numel() * t.element_size() for t in own.values()),
         "images_per_second": trace.images_per_second,
         "seconds": time.perf_counter() - started,

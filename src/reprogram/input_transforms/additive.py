@@ -122,9 +122,13 @@ class Border(AdditivePrompt):
         frame = torch.ones(canvas, canvas, dtype=torch.bool)
         frame[self.width : -self.width, self.width : -self.width] = False
         self.register_buffer("frame", frame, persistent=False)
+        self.idle = 3 * (canvas - 2 * self.width) ** 2
 
     def offset(self) -> Float[Tensor, "3 H W"]:
         return self.delta * self.frame
+
+    def picture(self) -> Float[Tensor, "3 H W"]:
+        return self.delta.detach().masked_fill(~self.frame, torch.nan)
 
 
 class Patch(AdditivePrompt):

@@ -23,10 +23,13 @@ class InputTransform(nn.Module, ABC):
         shared: Whether one prompt serves all images, z = place(x) + prompt (:class:`SharedPrompt`).
         units: Of :meth:`picture`: "pixel" ([0, 1] is black to white) or "normalised" (pixel values
             over the source's std; 0 changes nothing).
+        idle: Parameter entries that never reach the output: those of a border prompt beneath the
+            image. They get no gradient, and parameter counts leave them out.
     """
 
     shared: bool = False
     units: str = "pixel"
+    idle: int = 0
 
     def __init__(self, canvas: int, image_size: int) -> None:
         super().__init__()
@@ -39,7 +42,7 @@ class InputTransform(nn.Module, ABC):
 
     @abstractmethod
     def picture(self) -> Float[Tensor, "3 H W"] | None:
-        """The prompt alone in its own :attr:`units`, for figures; None where there is none."""
+        """The prompt alone in its own :attr:`units`, NaN where it does not act; None without one."""
 
     def check(self, x: Tensor) -> Tensor:
         """X itself.

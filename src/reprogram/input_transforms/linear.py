@@ -73,6 +73,7 @@ class FCPad(InputTransform):
         super().__init__(canvas, image_size)
         self.padding = Padding(canvas, image_size)  # first: it refuses a size that does not fit
         self.linear = image_map(image_size, generator)
+        self.idle = self.padding.idle
 
     @classmethod
     def parameter_count(cls, canvas: int, image_size: int) -> int:

@@ -76,6 +76,11 @@ class BorderPrompt(SharedPrompt, ABC):
         border = torch.ones(canvas, canvas, dtype=torch.bool)
         border[self.top : self.top + image_size, self.left : self.left + image_size] = False
         self.register_buffer("border", border, persistent=False)
+        self.idle = 3 * image_size**2
+
+    def on_border(self, values: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
+        """A copy of `values` for a picture: NaN where the image lies."""
+        return values.detach().masked_fill(~self.border, torch.nan)
 
     def place(self, x: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 H W"]:
         return place_image(x, self.canvas, self.top, self.left)
@@ -108,7 +113,7 @@ got 40. Use the prompt full, or size=28.
         return self.delta.sigmoid()  # delta starts at 0 and sigmoid(0) = 0.5: a grey border
 
     def picture(self) -> Float[Tensor, "3 H W"]:
-        return self.prompt().detach()
+        return self.on_border(self.values())
 
 
 class PaddingRaw(BorderPrompt):
@@ -147,4 +152,4 @@ class PaddingRaw(BorderPrompt):
         return self.mean + self.std * self.delta
 
     def picture(self) -> Float[Tensor, "3 H W"]:
-        return (self.delta * self.border).detach()
+        return self.on_border(self.delta)
