@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torchvision.models.vgg import cfgs, make_layers
+
+
+def small_vgg11() -> nn.Module:
+    """torchvision's vgg11_bn without its two layers of 4,096 units."""
+    features = make_layers(cfgs["A"], batch_norm=True)
+    ending = (nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Dropout(), nn.Linear(512 * 49, 10))
+    return nn.Sequential(features, *ending)
+
+
+def calibrate(network: nn.Module) -> nn.Module:
+    """BatchNorm statistics of random images, so that activations are as large as trained ones."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+        norm.reset_running_stats()
+    like = next(network.parameters())
+    with torch.no_grad():
+        network.train()(torch.randn(8, 3, 64, 64).to(like))
+    return network.eval()
 
 
 def randomise_batchnorm(network: nn.Module) -> nn.Module:

@@ -82,7 +82,7 @@ def test_fit_evaluate_predict_show_export(
     assert {p["class"] for p in answer["predictions"]} == {"ant", "bee"}
     assert sum(p["probability"] for p in answer["predictions"]) == pytest.approx(1, abs=1e-4)
 
-    assert run(command("show", out, "--target", photos)) == 0
+    assert run(command("show", out)) == 0  # it remembers its target
     with Image.open(out / "show.png") as picture:
         assert min(picture.size) > 300
     capsys.readouterr()

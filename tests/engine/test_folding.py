@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from engine_networks import randomise_batchnorm
+from engine_networks import randomise_batchnorm, small_vgg11
 from torch import Tensor, nn
 
 from reprogram.engine.folding import fold
@@ -18,7 +18,7 @@ from reprogram.networks import cifar_resnet20
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cifar_resnet20": cifar_resnet20,
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(weights=None),
-    "vgg11_bn": lambda: torchvision.models.vgg11_bn(weights=None),
+    "vgg11_bn": small_vgg11,
     "timm mobilenetv2_100 same": lambda: timm.create_model("mobilenetv2_100", pad_type="same"),
 }
 

@@ -11,7 +11,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from engine_networks import paste, randomise_batchnorm
+from engine_networks import calibrate, paste, randomise_batchnorm, small_vgg11
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cifar_resnet20": cifar_resnet20,
     "resnet18": lambda: torchvision.models.resnet18(weights=None),
     "squeezenet1_1": lambda: torchvision.models.squeezenet1_1(weights=None),
-    "vgg11_bn": lambda: torchvision.models.vgg11_bn(weights=None),
+    "vgg11_bn": small_vgg11,
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(weights=None),
     "timm mobilenetv2_100 same": lambda: timm.create_model("mobilenetv2_100", pad_type="same"),
 }
@@ -36,7 +36,7 @@ HEADS = {
     "cifar_resnet20": "linear",
     "resnet18": "fc",
     "squeezenet1_1": "classifier.1",
-    "vgg11_bn": "classifier.6",
+    "vgg11_bn": "4",
     "mobilenet_v2": "classifier.1",
     "timm mobilenetv2_100 same": "classifier",
 }
@@ -48,7 +48,7 @@ PLACES = [(8, 28, 28), (16, 3, 40), (32, 17, 15), (56, 4, 4)]
 def source(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
     torch.manual_seed(0)
     network = NETWORKS[request.param]().double().requires_grad_(False)
-    return request.param, randomise_batchnorm(network)
+    return request.param, calibrate(randomise_batchnorm(network))
 
 
 def plan_of(network: nn.Module, canvas: int, place: tuple[int, int, int], **how: Any) -> WindowPlan:
@@ -101,7 +101,8 @@ def test_an_unfolded_network_is_followed_as_well(source: tuple[str, nn.Module]) 
 def train(outputs: Callable[[Tensor, Tensor], Tensor], size: int) -> Tensor:
     """The prompt after four steps of Adam."""
     generator = torch.Generator().manual_seed(1)
-    prompt = torch.zeros(1, 3, 64, 64, dtype=torch.float64, requires_grad=True)
+    # On a constant canvas max-pooling meets ties, which rounding breaks as it likes.
+    prompt = torch.randn(1, 3, 64, 64, dtype=torch.float64, generator=generator).requires_grad_()
     optimizer = torch.optim.Adam([prompt], lr=1e-2)
     for _ in range(4):
         patches = torch.randn(3, 3, size, size, dtype=torch.float64, generator=generator)
@@ -117,9 +118,9 @@ def test_prompt_after_four_steps_of_adam(source: tuple[str, nn.Module]) -> None:
     plan = plan_of(fold(network).network, 64, (17, 24, 23))
     found = train(plan.run, 17)
     expected = train(lambda background, x: network(paste(background, x, 24, 23)), 17)
-    assert found.abs().max() > 1e-3
-    # Adam divides by the gradient's size, and with it multiplies rounding of tiny gradients.
-    assert (found - expected).abs().max() <= 1e-10
+    start = train(lambda background, x: 0 * background.sum() + torch.zeros(3, 10), 17)
+    assert (found - start).abs().max() > 1e-2
+    assert_close(found, expected)
 
 
 def test_features_are_the_pooled_input_of_the_head(source: tuple[str, nn.Module]) -> None:

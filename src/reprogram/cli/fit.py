@@ -84,7 +84,7 @@ def fit(
     with FitProgress(method, common.quiet) as bar, tensorboard(track) as on_epoch:
         try:
             model, finished = run_in_directory(
-                cell, directory, source=body, task=task, overwrite=overwrite, device=common.device,
+                cell, directory, source=body, task=task, target=target, overwrite=overwrite, device=common.device,
                 max_memory=bytes_of(common.max_memory), on_progress=bar, on_epoch=on_epoch,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -208,11 +208,13 @@ def show(
         source: Where the source lies now, if it moved.
         out: PNG or SVG file; by default show.png in the directory.
     """
+    from reprogram.experiments import recorded_target
     from reprogram.picture import draw_model
 
     model = open_model(directory, source, common)
     assert model.record is not None
-    task = open_target(target or model.record["target"], common)
+    spec = target or recorded_target(directory) or model.record["target"]
+    task = open_target(spec, common)
     path = draw_model(model, task, out or directory / "show.png")
     result({"picture": str(path)}, f"picture {path}", common.json)
 

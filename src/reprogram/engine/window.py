@@ -242,13 +242,13 @@ class WindowPlan:
 
     def run(
         self, background: Tensor | Background, patches: Float[Tensor, "batch 3 s s"]
-    ) -> Float[Tensor, "batch classes"]:
+    ) -> Float[Tensor, "batch *outputs"]:
         """Logits of normalised images, each in its place on the background."""
         return self._forward(background, patches).whole(self._output)
 
     def logits_and_features(
         self, background: Tensor | Background, patches: Float[Tensor, "batch 3 s s"]
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch d"]]:
+    ) -> tuple[Float[Tensor, "batch *outputs"], Float[Tensor, "batch d"]]:
         """Logits, and the input of the head, averaged over positions where it is a map."""
         if self._features is None:
             raise InputError("features need the name of the head. Pass head= to plan_window.")

@@ -1,7 +1,7 @@
 """Cells and how they are run."""
 
 from reprogram.experiments.cell import Cell
-from reprogram.experiments.directory import run_in_directory
+from reprogram.experiments.directory import recorded_target, run_in_directory
 from reprogram.experiments.run import Result, run_cell
 
-__all__ = ["Cell", "Result", "run_cell", "run_in_directory"]
+__all__ = ["Cell", "Result", "recorded_target", "run_cell", "run_in_directory"]

@@ -18,7 +18,7 @@ from reprogram.files import write_json
 from reprogram.model import Reprogrammed
 from reprogram.sources import Source
 
-__all__ = ["run_in_directory"]
+__all__ = ["recorded_target", "run_in_directory"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def run_in_directory(
     *,
     source: Source,
     task: TargetTask,
+    target: str | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> tuple[Reprogrammed, bool]:
@@ -41,6 +42,7 @@ def run_in_directory(
         out: Directory; made where it is missing.
         source: The cell's source.
         task: The cell's target.
+        target: What loads the target again; None is its name.
         overwrite: Whether a run of other settings in `out` is removed first.
         options: Passed to :func:`run_cell`.
 
@@ -63,7 +65,8 @@ def run_in_directory(
 
     def on_start() -> None:  # bad input has been refused by now, and leaves nothing behind
         if distributed.is_main():
-            write_json(run_file, {"identity": identity, "cell": cell.to_dict()})
+            record = {"identity": identity, "target": target or task.name, "cell": cell.to_dict()}
+            write_json(run_file, record)
 
     result = run_cell(
         cell, source=source, task=task, checkpoint=checkpoint, on_start=on_start, **options
@@ -79,6 +82,15 @@ _OURS = (
     "run.json", "result.json", "config.json", "model.safetensors", "README.md", "checkpoint.pt",
     "show.png",
 )  # fmt: skip
+
+
+def recorded_target(directory: Path) -> str | None:
+    """What loads the target of a run again; None where the directory does not say."""
+    try:
+        target = json.loads((directory / "run.json").read_text(encoding="utf-8"))["target"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return target if isinstance(target, str) else None
 
 
 def _check_free(out: Path, run_file: Path, identity: str) -> None:

@@ -18,7 +18,7 @@ class Fourier(AdditivePrompt):
 
     One real coefficient a frequency (the Hartley form, so none is redundant), z = r(x) + std delta,
 
-        delta[i, j] = 1 / (2F + 1) sum_{|u|, |v| <= F} c[u, v] cas(2 pi (u i + v j) / H),
+        delta[i, j] = 1 / (2F + 1) sum_{-F <= u, v <= F} c[u, v] cas(2 pi (u i + v j) / H),
 
     with cas = cos + sin. The factor makes an optimiser step of size lr in every coefficient a step
     of root mean square lr in delta, whatever F; so the rates of `full` apply, and with 2F + 1 = H
