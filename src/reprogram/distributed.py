@@ -2,7 +2,8 @@
 
 The loss of a batch is a sum divided by the size of the *whole* batch, so summing the ranks'
 gradients gives the gradient of one process up to rounding. Without torchrun every function here is
-the identity. BatchNorm that trains (SMM's mask network, full fine-tuning) sees its rank's share only.
+the identity. BatchNorm that trains (SMM's mask network, full fine-tuning) normalises each rank's
+share by itself, and the first rank's running statistics are kept.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from reprogram.augmentation import Draw
 from reprogram.batches import Batch
 
 __all__ = [
+    "barrier",
     "gather_rows",
     "is_main",
     "rank",
     "setup",
     "shard",
+    "share_buffers",
     "sum_gradients",
     "sum_scalar",
     "world",
@@ -92,6 +95,19 @@ def gather_rows(rows: Tensor) -> Tensor:
     dist.all_gather(parts, padded)
     # Rank r holds rows r, r + world, ...: interleaved, the padding lies at the end.
     return torch.stack(parts, 1).flatten(0, 1)[: int(sum(counts))]
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every rank the first one's buffers: BatchNorm statistics that training has moved."""
+    if world() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if world() > 1:
+        dist.barrier()
 
 
 def _device() -> torch.device:

@@ -213,6 +213,7 @@ class _Loop:
                         last_val.accuracy if last_val else None,
                     )  # fmt: skip
                 )
+        distributed.share_buffers(self.model)
         return total / seen
 
     def _step(self, batch: Batch) -> float:

@@ -58,6 +58,7 @@ def fit(
         out: Directory of the run; by default named after target and method.
         overwrite: Replace another run in --out.
     """
+    from reprogram.distributed import is_main
     from reprogram.experiments import Cell, run_in_directory
     from reprogram.methods import get_method
     from reprogram.progress import FitProgress
@@ -79,13 +80,14 @@ def fit(
     note(
         f"reprogram fit   source {body.name} ({body.num_classes} classes, {body.image_size} px)   "
         f"target {task.name} ({task.num_classes} classes)   method {method}",
-        common.quiet or common.json,
+        common.quiet or common.json or not is_main(),
     )
-    with FitProgress(method, common.quiet) as bar, tensorboard(track) as on_epoch:
+    with FitProgress(method, common.quiet or not is_main()) as bar, tensorboard(track) as on_epoch:
         try:
             model, finished = run_in_directory(
                 cell, directory, source=body, task=task, target=target, overwrite=overwrite,
-                device=common.device, max_memory=bytes_of(common.max_memory), on_progress=bar, on_epoch=on_epoch,
+                device=common.device, max_memory=bytes_of(common.max_memory), on_progress=bar,
+                on_epoch=on_epoch,
             )  # fmt: skip
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
@@ -93,8 +95,6 @@ def fit(
             ) from None
     row = model.record
     assert row is not None
-    from reprogram.distributed import is_main
-
     if is_main():
         document = row | {"out": str(directory), "resumed_finished": finished}
         result(document, summary(row, directory), common.json)

@@ -56,6 +56,7 @@ def run_in_directory(
     run_file = out / "run.json"
     if overwrite and distributed.is_main():
         _remove_run(out)
+    distributed.barrier()
     _check_free(out, run_file, identity)
     if (out / "result.json").exists():
         model = load(out, source)
