@@ -51,9 +51,8 @@ def test_fractions_and_seeds_share_one_pass_of_the_body(monkeypatch: pytest.Monk
 
 def test_auto_takes_the_store_only_where_nothing_before_the_mapping_changes() -> None:
     assert run("auto", "linear-probe").row["engine"] == "store"
-    assert run("auto", "linear-probe", augment="crop-flip").row["engine"] == "plain"
-    assert run("auto", "pad+linear").row["engine"] == "plain"
-    assert run("auto", "full-finetune").row["engine"] == "plain"
+    assert run("auto", "linear-probe", augment="crop-flip").row["engine"] == "folded"
+    assert run("auto", "pad+linear").row["engine"] == "folded"
     with pytest.raises(InputError, match="frozen body"):
         run("store", "pad+ilm")
 

@@ -28,6 +28,10 @@ class PlainEngine(Engine):
         """The model's outputs for rendered pixels; bf16 ends in front of the mapping."""
         x = x.to(self.device, model.source.mean.dtype)
         if self.precision != "bf16":
-            return model.outputs(x)
+            return self.forward(model, x)
         with torch.autocast(self.device.type, torch.bfloat16):
-            return model.outputs(x).float()
+            return self.forward(model, x).float()
+
+    def forward(self, model: Reprogrammed, x: Tensor) -> Float[Tensor, "batch source"]:
+        """What the engines that render images differ in."""
+        return model.outputs(x)

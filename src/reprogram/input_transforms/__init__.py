@@ -11,7 +11,7 @@ from reprogram.input_transforms.fourier import Fourier
 from reprogram.input_transforms.identity import Identity
 from reprogram.input_transforms.linear import FC, FCPad
 from reprogram.input_transforms.lowrank import LowRank
-from reprogram.input_transforms.padding import Padding, PaddingRaw, default_image_size
+from reprogram.input_transforms.padding import BorderPrompt, Padding, PaddingRaw, default_image_size
 from reprogram.input_transforms.scale import LearnableScale
 from reprogram.input_transforms.smm import SMM, MaskNetwork
 
@@ -20,6 +20,7 @@ __all__ = [
     "SMM",
     "AdditivePrompt",
     "Border",
+    "BorderPrompt",
     "FCPad",
     "Fourier",
     "Full",
