@@ -45,7 +45,7 @@ READING_ORDER = [
     "output_mappings/frequency.py",
     "methods.py",
     "settings.py",
-    "batches.py",
+    "data/batches.py",
     "engine/base.py",
     "engine/plain.py",
     "training.py",

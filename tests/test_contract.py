@@ -6,8 +6,8 @@ import pytest
 import torch
 from cases import TARGET_CLASSES, tiny_source, tiny_task
 
-from reprogram.augmentation import Augmentation
-from reprogram.batches import Batch, ResidentData
+from reprogram.data.augmentation import Augmentation
+from reprogram.data.batches import Batch, ResidentData
 from reprogram.experiments import Cell, run_cell
 from reprogram.methods import METHODS, get_method
 from reprogram.model import Reprogrammed, trainable

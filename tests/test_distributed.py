@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from reprogram import distributed
-from reprogram.augmentation import Draw
-from reprogram.batches import Batch
 from reprogram.cli import run
+from reprogram.data.augmentation import Draw
+from reprogram.data.batches import Batch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -191,8 +191,8 @@ def test_losses_equal_torchs_own_means() -> None:
 
 
 def test_methods_of_a_seed_see_the_same_images_in_the_same_order() -> None:
-    from reprogram.augmentation import Augmentation
-    from reprogram.batches import BatchPlan, epoch_batches
+    from reprogram.data.augmentation import Augmentation
+    from reprogram.data.batches import BatchPlan, epoch_batches
 
     plan = BatchPlan(torch.arange(50), 16, Augmentation(2, True), "tiny", seed=3)
     first, second = list(epoch_batches(plan, 1)), list(epoch_batches(plan, 1))

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from reprogram.augmentation import Draw
-from reprogram.batches import Batch
+from reprogram.data.augmentation import Draw
+from reprogram.data.batches import Batch
 
 __all__ = [
     "barrier",

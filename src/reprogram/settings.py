@@ -36,7 +36,7 @@ class Settings:
         augment: "none", "flip" or "crop-flip" (resize to size + margin, random crop, flip).
         margin: Pixels of the random crop's margin; None is the published one.
         precision: "float32" or "bf16" (autocast in front of the mapping).
-        engine: "auto", "plain" or another engine's name; changes speed, never a result.
+        engine: "auto", "plain", "folded", "store" or "window"; changes speed, never a result.
         size: Side s of the resized target image inside the canvas, pixels.
         width: Width of a border prompt, pixels.
         patch: Side of a patch prompt, pixels.

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from reprogram.augmentation import Augmentation, pad_reflect
 from reprogram.checkpoint import load_checkpoint, save_checkpoint
 from reprogram.data import Split, TargetTask, plan_split
+from reprogram.data.augmentation import Augmentation, pad_reflect
 from reprogram.errors import InputError
 from reprogram.seeds import generator_for, seed_for
 from reprogram.sources import (

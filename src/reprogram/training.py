@@ -20,8 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reprogram import distributed
-from reprogram.batches import Batch, BatchPlan, epoch_batches, in_order
 from reprogram.checkpoint import load_checkpoint, save_checkpoint
+from reprogram.data.batches import Batch, BatchPlan, epoch_batches, in_order
 from reprogram.engine import Engine
 from reprogram.model import Reprogrammed, trainable
 from reprogram.seeds import seed_for

@@ -28,7 +28,7 @@ def demo(
     """
     import os
 
-    from reprogram.demo import FRACTIONS, METHODS, run_demo
+    from reprogram.experiments.demo import FRACTIONS, METHODS, run_demo
     from reprogram.progress import bar, note_of
     from reprogram.report import answer, clean_panels, text_table
 

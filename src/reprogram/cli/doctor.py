@@ -11,7 +11,7 @@ __all__ = ["doctor"]
 
 def doctor(*, json: bool = False) -> None:
     """Check environment, devices, caches and extras; each line ok or missing, with what mends it."""
-    from reprogram.checkup import check_up
+    from reprogram.cli.checkup import check_up
 
     findings = check_up()
     lines = [_line(f) for f in findings]

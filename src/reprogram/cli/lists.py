@@ -21,7 +21,7 @@ def methods(*, source: str = "embedded", all_: bool = False, json: bool = False)
         all_: Every prompt x mapping, not only the prompts and mappings they are made of.
         json: Print one JSON document.
     """
-    from reprogram.catalogue import mapping_rows, method_rows, prompt_rows
+    from reprogram.cli.catalogue import mapping_rows, method_rows, prompt_rows
     from reprogram.sources import load_source
 
     body = load_source(source)
@@ -41,7 +41,7 @@ def methods(*, source: str = "embedded", all_: bool = False, json: bool = False)
 @list_app.command
 def sources(*, json: bool = False) -> None:
     """Sources by name. A directory or, in Python, your own module is a source too."""
-    from reprogram.catalogue import source_rows
+    from reprogram.cli.catalogue import source_rows
 
     _show({"sources": source_rows()}, json, "sources")
 
@@ -49,7 +49,7 @@ def sources(*, json: bool = False) -> None:
 @list_app.command
 def targets(*, json: bool = False) -> None:
     """Targets by name. An image folder, a .npz file and hf/NAME are targets too."""
-    from reprogram.catalogue import target_rows
+    from reprogram.cli.catalogue import target_rows
 
     _show({"targets": target_rows()}, json, "targets")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from reprogram.batches import ResidentData
+from reprogram.data.batches import ResidentData
 from reprogram.engine.base import Engine
 from reprogram.engine.folded import FoldedEngine, is_frozen_network
 from reprogram.engine.plain import PlainEngine

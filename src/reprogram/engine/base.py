@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor
 
-from reprogram.batches import Batch
+from reprogram.data.batches import Batch
 from reprogram.model import Reprogrammed
 
 __all__ = ["Engine"]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprogram.batches import ResidentData
+from reprogram.data.batches import ResidentData
 from reprogram.engine.folding import fold
 from reprogram.engine.plain import PlainEngine
 from reprogram.model import Reprogrammed

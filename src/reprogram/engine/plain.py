@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprogram.batches import Batch, ResidentData
+from reprogram.data.batches import Batch, ResidentData
 from reprogram.engine.base import Engine
 from reprogram.model import Reprogrammed
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprogram.batches import Batch, ResidentData, in_order
+from reprogram.data.batches import Batch, ResidentData, in_order
 from reprogram.engine.base import Engine
 from reprogram.engine.plain import PlainEngine
 from reprogram.model import Reprogrammed

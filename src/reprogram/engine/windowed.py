@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprogram.batches import ResidentData
+from reprogram.data.batches import ResidentData
 from reprogram.engine.folded import FoldedEngine
 from reprogram.engine.window import plan_window
 from reprogram.errors import InputError

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from reprogram.augmentation import Augmentation
-from reprogram.batches import BatchPlan, ResidentData
 from reprogram.data import TargetTask, load_target, plan_split
+from reprogram.data.augmentation import Augmentation
+from reprogram.data.batches import BatchPlan, ResidentData
 from reprogram.engine import FeatureStore, choose_engine
 from reprogram.environment import environment, resolve_device
 from reprogram.evaluation import evaluate

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from reprogram.augmentation import Augmentation, Draw
-from reprogram.data import Split
+from reprogram.data.augmentation import Augmentation, Draw
+from reprogram.data.task import Split
 from reprogram.seeds import generator_for
 
 __all__ = ["Batch", "ResidentData", "epoch_batches", "in_order"]
