@@ -89,8 +89,12 @@ def test_cifar10_on_all_test_images(
 def test_imagenet_sample(
     load: Callable[[str], Source], real_npz: Callable[[str], Path], name: str, right: int
 ) -> None:
-    """64.5% and 81% of 200; one image more or less is rounding in the resize."""
+    """Within 4 of the 200 images of the stated 64.5% and 81%, which name no resize filter.
+
+    With PIL's bilinear filter SqueezeNet gets 132, in plain torchvision as well, not the stated
+    129; other filters give 128 to 137. The wrong normalisation (0.5) gives 121.
+    """
     source = load(name)
     with np.load(real_npz("imagenet-sample"), allow_pickle=False) as data:
         images, labels = resized(data["test_images"], 224), data["test_labels"]
-    assert round(200 * accuracy(source, images, labels)) == pytest.approx(right, abs=1)
+    assert round(200 * accuracy(source, images, labels)) == pytest.approx(right, abs=4)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from reprogram.errors import InputError
@@ -194,7 +194,8 @@ def write_source_directory(
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".writing-") as name:
         new = Path(name)
-        save_file(_stored_tensors(network, half), new / WEIGHTS, metadata={"format": "pt"})
+        stored_tensors = _stored_tensors(network, half)
+        (new / WEIGHTS).write_bytes(save(stored_tensors, metadata={"format": "pt"}))
         (new / CARD).write_text(card, encoding="utf-8")
         (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (directory / CONFIG).unlink(missing_ok=True)
