@@ -436,6 +436,7 @@ def networks(draw: st.DrawFn) -> nn.Module:
     return nn.Sequential(*layers, Ending(ending))
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
 @given(networks(), st.integers(8, 20), st.integers(1, 20), st.integers(0, 19), st.integers(0, 19))
 def test_random_networks(network: nn.Module, canvas: int, size: int, top: int, left: int) -> None:
     torch.manual_seed(0)

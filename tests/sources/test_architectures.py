@@ -94,10 +94,10 @@ def test_values_that_do_not_work_are_refused(arguments: dict, message: str) -> N
         create_network("timm/test_vit", 10, arguments)
 
 
-@pytest.mark.parametrize("num_classes", [0, -1, 10**9, True, 2.0])
+@pytest.mark.parametrize("num_classes", [0, -1, 10**9, True])
 def test_numbers_of_classes_that_do_not_work_are_refused(num_classes: int) -> None:
     with pytest.raises(InputError, match="num_classes"):
-        create_network.__wrapped__("cifar_resnet20", num_classes)
+        create_network("cifar_resnet20", num_classes)
 
 
 def test_the_same_seed_makes_the_same_network() -> None:

@@ -27,6 +27,7 @@ def demo(
         quiet: No progress bar and no messages.
     """
     import os
+    import textwrap
 
     from reprogram.experiments.demo import FRACTIONS, METHODS, run_demo
     from reprogram.progress import bar, note_of
@@ -67,7 +68,8 @@ def demo(
     (panel,) = panels
     picture, page = write_up(results, panel, out)
     text = (
-        f"\n{text_table(panel)}\n\n  {answer(panels)}\n"
+        f"\n{text_table(panel)}\n\n"
+        f"{textwrap.fill(answer(panels), 78, initial_indent='  ', subsequent_indent='  ')}\n"
         f"  picture  {picture}      page  {page}\n  next: reprogram fit --target YOUR_FOLDER"
     )
     document = {"rows": rows, "answer": answer(panels), "picture": str(picture), "page": str(page)}

@@ -167,7 +167,7 @@ def _draw_examples(figure: Figure | SubFigure, examples: Examples) -> None:
         grid[row, 0].set_ylabel(name, fontsize=8.5)
     if examples.masks is not None:
         bar = figure.colorbar(shown, ax=list(grid[2]), fraction=0.05, pad=0.01, aspect=12)
-        bar.set_label("mask, 0 to 1", fontsize=7.5)
+        bar.set_label("mask, clipped to 0 to 1", fontsize=7.5)
         bar.ax.tick_params(labelsize=7)
 
 
