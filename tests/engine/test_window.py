@@ -421,7 +421,7 @@ def networks(draw: st.DrawFn) -> nn.Module:
         elif kind == "pool":
             layer = draw(poolings())
         elif kind == "relu":
-            layer = draw(st.sampled_from([nn.ReLU(inplace=True), nn.ReLU6(), nn.Hardtanh()]))
+            layer = draw(st.sampled_from([nn.ReLU(), nn.ReLU6(), nn.Hardtanh()]))
         elif kind == "norm":
             layer = nn.BatchNorm2d(channels)
         elif kind == "residual":

@@ -233,6 +233,10 @@ class TargetTask:
                 *(self.name, len(missing), self.num_classes, split.name, shown),
             )
 
+    def images(self, size: int, split: str = "train") -> UInt8[Tensor, "n 3 size size"]:
+        """The images of a split, decoded and resized once: :meth:`Split.images`."""
+        return self.split(split).images(size)
+
     def select(self, classes: str | Iterable[int | str]) -> TargetTask:
         """The task with these classes only, relabelled 0 to T - 1 in the order given.
 

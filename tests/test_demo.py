@@ -1,0 +1,34 @@
+"""The demo in small: every file it promises, a table of 80 columns, a computed sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reprogram.cli import run
+from reprogram.experiments import demo as small
+
+
+def test_demo_writes_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(small, "FRACTIONS", (0.5, 1.0))
+    short = {name: changes | {"steps": 2} for name, changes in small.METHODS.items()}
+    monkeypatch.setattr(small, "METHODS", short)
+    out = tmp_path / "demo"
+    assert run(["demo", "--out", str(out), "--budget", "0"]) == 0
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert max(map(len, lines[: lines.index("") + 9])) <= 80
+    for method in small.METHODS:
+        assert method in text
+    assert "50%" in text and "100%" in text and "reprogram fit --target" in text
+    rows = json.loads((out / "rows.json").read_text())
+    assert len(rows) == 2 * len(small.METHODS)
+    best = max(r["accuracy"] for r in rows if r["method"] == "reprogramming")
+    assert f"{100 * best:.1f} %" in text or f"{100 * best:.1f}" in text
+    for name in ("digits.png", "prompt.png", "report/report.html", "report/table.csv"):
+        assert (out / name).stat().st_size > 200
+    assert (out / "report" / "report.html").stat().st_size < 5_000_000
