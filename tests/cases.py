@@ -8,8 +8,8 @@ import torch
 from reprogram.data import TargetTask
 from reprogram.data.images import ArrayStore
 from reprogram.data.task import Part
-from reprogram.networks import CifarResNet
 from reprogram.sources import NetworkSource
+from reprogram.sources.networks import CifarResNet
 
 SOURCE_CLASSES, TARGET_CLASSES, CANVAS = 12, 3, 16
 

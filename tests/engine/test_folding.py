@@ -13,7 +13,7 @@ from engine_networks import randomise_batchnorm, small_vgg11
 from torch import Tensor, nn
 
 from reprogram.engine.folding import fold
-from reprogram.networks import cifar_resnet20
+from reprogram.sources.networks import cifar_resnet20
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cifar_resnet20": cifar_resnet20,

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reprogram.engine.folding import fold
 from reprogram.engine.window import WindowPlan, plan_window
 from reprogram.engine.window_geometry import Slide, Span
-from reprogram.networks import cifar_resnet20
+from reprogram.sources.networks import cifar_resnet20
 
 TOLERANCE = 1e-12
 

@@ -9,9 +9,9 @@ import torchvision.models
 from torch import nn
 
 from reprogram.errors import InputError
-from reprogram.networks import NETWORKS, CifarResNet
 from reprogram.sources import SOURCES, create_network, find_head, source_names
 from reprogram.sources.architectures import MODEL_ARGS, find_architecture
+from reprogram.sources.networks import NETWORKS, CifarResNet
 
 
 @pytest.mark.parametrize("depth, blocks", [(20, 3), (32, 5), (44, 7), (56, 9)])

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reprogram.errors import InputError
-from reprogram.networks import cifar_resnet20
 from reprogram.sources import NetworkSource, load_source
+from reprogram.sources.networks import cifar_resnet20
 from reprogram.sources.state import fingerprint_of, same_bits, tensors_of
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

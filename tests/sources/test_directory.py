@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from reprogram.errors import InputError
-from reprogram.networks import cifar_resnet20
 from reprogram.sources import (
     create_network,
     load_source,
     training_record,
     write_source_directory,
 )
+from reprogram.sources.networks import cifar_resnet20
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SIX = tuple(f"name {i}" for i in range(6))

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reprogram.errors import InputError
-from reprogram.networks import cifar_resnet20
 from reprogram.sources import create_network, load_source, write_source_directory
 from reprogram.sources.class_names import imagenet_class_names
+from reprogram.sources.networks import cifar_resnet20
 
 
 class TinyNet(nn.Module):

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reprogram.errors import InputError
-from reprogram.networks import cifar_resnet20
 from reprogram.sources import load_source
+from reprogram.sources.networks import cifar_resnet20
 from reprogram.sources.weights import load_strictly, read_weights
 
 

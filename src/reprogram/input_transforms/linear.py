@@ -5,8 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from reprogram.initial import drawn
 from reprogram.input_transforms.base import InputTransform
-from reprogram.input_transforms.initial import drawn
 from reprogram.input_transforms.padding import Padding
 
 __all__ = ["FC", "FCPad"]

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from reprogram.errors import InputError
+from reprogram.initial import drawn
 from reprogram.input_transforms.base import InputTransform
-from reprogram.input_transforms.initial import drawn
 
 __all__ = ["SMM", "MaskNetwork"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from reprogram.input_transforms.initial import drawn
+from reprogram.initial import drawn
 from reprogram.output_mappings.base import OutputMapping
 
 __all__ = ["HeadMapping", "LinearMapping"]

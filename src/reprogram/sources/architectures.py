@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from reprogram.errors import InputError, unknown
-from reprogram.networks import NETWORKS
+from reprogram.sources.networks import NETWORKS
 
 __all__ = [
     "create_network",
