@@ -34,7 +34,7 @@ class FitProgress:
 
     def __init__(self, name: str, quiet: bool = False) -> None:
         self._bar = bar(quiet, "{task.fields[note]}")
-        self._task = self._bar.add_task(name, total=None, note="")
+        self._task = self._bar.add_task(name, total=None, note="fitting the mapping")
 
     def __enter__(self) -> FitProgress:
         self._bar.start()

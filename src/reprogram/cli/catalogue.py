@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -74,7 +73,7 @@ def parameters_on(method: Method, source: Source) -> int | None:
 
 def source_rows() -> list[dict[str, Any]]:
     """Every source that has a name."""
-    return [{"source": name, **asdict(entry)} for name, entry in SOURCES.items()]
+    return [entry.row() for entry in SOURCES.values()]
 
 
 def target_rows() -> list[dict[str, Any]]:
