@@ -87,6 +87,7 @@ def test_logits_and_background_gradient(
 ) -> None:
     _, network = source
     plan = plan_of(fold(network).network, 64, place)
+    assert plan.windows() and plan.flops_window < plan.flops_plain
     assert_equal_to_plain(network, plan, 64, place, batch=3)
 
 

@@ -156,10 +156,6 @@ class _Pointwise(Rule):
     def reads(self) -> dict[fx.Node, Box]:
         return dict.fromkeys(self.inputs, self.box)
 
-    def argument(self, values: Values) -> Tensor:
-        """The only input, where `rectifies`."""
-        return values.window(self.inputs[0], self.box)
-
     def window(self, values: Values) -> Tensor:
         def value(node: fx.Node) -> Any:
             if node in self.inputs:
