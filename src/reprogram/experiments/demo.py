@@ -22,8 +22,8 @@ FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 _COMMON: dict[str, Any] = {"batch_size": 64, "augment": "none"}
 METHODS: dict[str, dict[str, Any]] = {
     # The report's rate of 1e-4 is for 50 epochs of 50,000 images; so few steps need more.
-    "full-finetune": _COMMON | {"steps": 120, "lr": 1e-3},
-    "reprogramming": _COMMON | {"steps": 160},
+    "full-finetune": _COMMON | {"steps": 80, "lr": 1e-3},
+    "reprogramming": _COMMON | {"steps": 120},
     "head-finetune": _COMMON | {"steps": 420},
     "linear-probe": _COMMON | {"steps": 420},
     # What the source's own answers are worth, without any training: a line in the picture.
