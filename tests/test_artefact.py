@@ -65,6 +65,14 @@ def test_another_source_body_is_refused(tmp_path: Path) -> None:
         rp.Reprogrammed.from_pretrained(tmp_path, tiny_source(seed=1))
 
 
+def test_the_same_weights_with_other_preprocessing_are_refused(tmp_path: Path) -> None:
+    fitted().save_pretrained(tmp_path)
+    other = tiny_source()
+    other.mean.zero_()
+    with pytest.raises(InputError, match="mean"):
+        rp.Reprogrammed.from_pretrained(tmp_path, other)
+
+
 def test_a_model_put_together_by_hand_says_why_it_cannot_be_stored(tmp_path: Path) -> None:
     from reprogram.input_transforms import Identity
     from reprogram.output_mappings import FirstMapping

@@ -101,7 +101,11 @@ def test_other_settings_in_a_used_directory_need_overwrite(
     assert fit() == 0
     assert fit("--lr", 0.5) == 2
     assert "--overwrite" in capsys.readouterr().err
+    before = (tmp_path / "run" / "result.json").read_text()
+    assert fit("--set", "size=99", "--overwrite") == 2  # refused before anything is replaced
+    assert (tmp_path / "run" / "result.json").read_text() == before
     assert fit("--lr", 0.5, "--overwrite") == 0
+    assert (tmp_path / "run" / "result.json").read_text() != before
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.txt").write_text("mine")
     assert fit("--out", tmp_path / "foreign", "--overwrite") == 2
@@ -143,7 +147,8 @@ def test_train_source_makes_what_evaluate_source_and_fit_take(
         (["fit", "--target", "no/such/folder"], "no/such/folder"),
         (["fit", "--target", "digits", "--set", "rank=3"], "lowrank"),
         (["evaluate", "nowhere", "--target", "digits"], "nowhere"),
-        (["predict", "nowhere", "x.png"], "x.png"),
+        (["predict", "nowhere", "x.png"], "nowhere"),
+        (["train-source", "--target", "digits", "--out", "x", "--lr", "-1"], "at least 0"),
         (["frobnicate"], "frobnicate"),
         (["fit"], "target"),
     ],

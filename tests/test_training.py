@@ -167,16 +167,31 @@ def test_steps_cut_the_last_epoch_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "factor"), [(1, 1.0), (100, 1.0), (101, 0.1), (144, 0.1), (145, 0.01), (200, 0.01)]
+    ("step", "factor"), [(0, 1.0), (999, 1.0), (1000, 0.1), (1439, 0.1), (1440, 0.01), (1999, 0.01)]
 )
-def test_multistep_falls_after_half_and_72_percent(epoch: int, factor: float) -> None:
-    assert rate_factor(Settings(), epoch, 200, 0, 1) == pytest.approx(factor)
+def test_multistep_falls_after_half_and_72_percent(step: int, factor: float) -> None:
+    assert rate_factor(Settings(), step, 2000) == pytest.approx(factor)
+
+
+def test_a_single_step_is_taken_at_the_full_rate() -> None:
+    assert rate_factor(Settings(), 0, 1) == 1.0
 
 
 def test_cosine_starts_at_the_rate_and_ends_near_zero() -> None:
     settings = Settings(schedule="cosine")
-    assert rate_factor(settings, 1, 10, 0, 100) == 1.0
-    assert rate_factor(settings, 10, 10, 99, 100) == pytest.approx(0.0, abs=1e-3)
+    assert rate_factor(settings, 0, 100) == 1.0
+    assert rate_factor(settings, 99, 100) == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("val_share", [0.0, 0.1])
+def test_a_run_that_diverges_says_so_and_names_the_rate(val_share: float) -> None:
+    with pytest.raises(InputError, match="Lower the learning rate"):
+        run("linear-probe", optimizer="sgd", lr=1e14, epochs=20, loss="mse", val_share=val_share)
+
+
+def test_the_batch_size_is_that_of_the_set_not_of_the_fraction() -> None:
+    rows = [run(data_fraction=f, batch_size=None).row for f in (0.2, 1.0)]
+    assert {row["settings"]["batch_size"] for row in rows} == {64}
 
 
 def test_losses_equal_torchs_own_means() -> None:

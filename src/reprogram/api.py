@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reprogram.data import TargetTask, load_target
-from reprogram.experiments import Cell, run_cell, run_in_directory
+from reprogram.experiments import DEFAULT_MAX_MEMORY, Cell, run_cell, run_in_directory
 from reprogram.methods import get_method
 from reprogram.model import Reprogrammed
 from reprogram.progress import FitProgress
@@ -26,6 +26,7 @@ def fit(
     train_pool: int | None = None,
     track_test: bool = False,
     device: str = "auto",
+    max_memory: int = DEFAULT_MAX_MEMORY,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -43,6 +44,7 @@ def fit(
         train_pool: Stratified number of training images to start from.
         track_test: Also record the test accuracy of every epoch; it selects nothing.
         device: "auto" (cuda, else cpu), "cpu", "cuda", "mps".
+        max_memory: Bytes that a prompt's training may take; a larger one is refused.
         out: Directory to keep the run in; the same call resumes or returns it.
         overwrite: Whether another run in `out` is replaced.
         progress: Whether to show a bar where stderr is a terminal.
@@ -62,8 +64,16 @@ def fit(
     )
     with FitProgress(method, quiet=not progress) as bar:
         if out is None:
-            return run_cell(cell, source=source, task=task, device=device, on_progress=bar).model
+            return run_cell(
+                cell,
+                source=source,
+                task=task,
+                device=device,
+                max_memory=max_memory,
+                on_progress=bar,
+            ).model
         model, _ = run_in_directory(
-            cell, Path(out), source=source, task=task, device=device, overwrite=overwrite, on_progress=bar,
+            cell, Path(out), source=source, task=task, device=device,
+            max_memory=max_memory, overwrite=overwrite, on_progress=bar,
         )  # fmt: skip
         return model

@@ -19,7 +19,7 @@ from reprogram.files import replacing, write_json, write_text
 from reprogram.methods import get_method
 from reprogram.model import Reprogrammed, count_parameters
 from reprogram.settings import Settings
-from reprogram.sources import Source, load_source
+from reprogram.sources import Source, load_source, preprocessing_of
 
 __all__ = ["load", "save"]
 
@@ -56,9 +56,7 @@ def save(model: Reprogrammed, path: str | Path) -> Path:
             "source": {
                 "name": source.name,
                 "fingerprint": record["source_fingerprint"],
-                "image_size": source.image_size,
-                "mean": source.mean.flatten().tolist(),
-                "std": source.std.flatten().tolist(),
+                "preprocessing": preprocessing_of(source),
             },
             "target": record["target"],
             "class_names": list(model.class_names),
@@ -98,6 +96,12 @@ def load(path: str | Path, source: Source | None = None, **source_options: Any) 
             f"{directory} was fitted to source {config['source']['name']!r} with fingerprint "
             f"{config['source']['fingerprint'][:12]}, got {source.name!r} with "
             f"{source.fingerprint[:12]}. Load it with the weights it was fitted to."
+        )
+    found = preprocessing_of(source)
+    if config["source"].get("preprocessing", found) != found:
+        raise InputError(
+            f"{directory} was fitted to a source with {config['source']['preprocessing']}, got one "
+            f"with {found}. Load the source as it was loaded then."
         )
     try:
         tensors = safetensors.torch.load_file(directory / "model.safetensors")
@@ -166,6 +170,7 @@ def card(model: Reprogrammed) -> str:
     own = sum(t.numel() * t.element_size() for t in model.own_tensors().values())
     used = get_method(r["method"]).settings_read(r["settings"])
     changed = "; ".join(f"{k} {v}" for k, v in used.items() if v not in (None, False))
+    looked = "scored at every epoch" if r["track_test"] else "evaluated once"
     val = r.get("val_accuracy")
     val_text = "-" if val is None else f"{100 * val:.2f} % of {r['n_val']:,} images"
     lines = [
@@ -176,7 +181,7 @@ def card(model: Reprogrammed) -> str:
         "",
         "| | |",
         "|---|---|",
-        f"| test accuracy | {100 * r['accuracy']:.2f} % of {r['n_test']:,} images, evaluated once |",
+        f"| test accuracy | {100 * r['accuracy']:.2f} % of {r['n_test']:,} images, {looked} |",
         f"| validation accuracy | {val_text} |",
         f"| selected | epoch {r['selected_epoch']}: {r['selection_rule']} |",
         f"| training images | {r['n_train']:,} (seed {r['seed']}, fraction {r['data_fraction']:g}) |",

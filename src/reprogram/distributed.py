@@ -35,7 +35,7 @@ __all__ = [
 def setup() -> None:
     """Join the process group that torchrun describes; does nothing where it did not start us."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
@@ -78,7 +78,7 @@ def sum_scalar(value: float) -> float:
     """The sum of every rank's number."""
     if world() == 1:
         return value
-    total = torch.tensor(value, dtype=torch.float64, device=_device())
+    total = torch.tensor(value, dtype=torch.float64)
     dist.all_reduce(total)
     return float(total)
 
@@ -108,7 +108,3 @@ def barrier() -> None:
     """Wait until every rank is here."""
     if world() > 1:
         dist.barrier()
-
-
-def _device() -> torch.device:
-    return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")

@@ -35,6 +35,10 @@ def resolve_device(name: str) -> torch.device:
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }.get(device.type, False)
+    if device.type == "cuda":
+        present = present and (device.index or 0) < torch.cuda.device_count()
+        # A row that says float32 means it: TF32 rounds a convolution's inputs to 10 bits.
+        torch.backends.cudnn.allow_tf32 = False
     if not present:
         raise InputError(f"device {name!r} is not available on this machine. Use --device auto.")
     return device

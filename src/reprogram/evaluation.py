@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,9 +79,9 @@ def evaluate(model: Reprogrammed, split: Split, batch_size: int = 256) -> Evalua
 
 
 @torch.no_grad()
-def predict(model: Reprogrammed, images: Sequence[Image]) -> Float[Tensor, "n target"]:
+def predict(model: Reprogrammed, images: Iterable[Image]) -> Float[Tensor, "n target"]:
     """Class probabilities of PIL images, each resized as the training images were."""
     model.eval()
     side = model.input_transform.image_size
     pixels = torch.stack([square_pixels(to_rgb(image), side) for image in images])
-    return _logits(model, pixels).softmax(1)
+    return torch.cat([_logits(model, part) for part in pixels.split(256)]).softmax(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ def export(model: Reprogrammed, path: str | Path, kind: Literal["pt2", "onnx"]) 
     """Write the model as a graph from (batch, 3, s, s) pixels in [0, 1] to target logits.
 
     Args:
-        model: In eval mode afterwards.
+        model: Left as it is.
         path: File to write.
         kind: "pt2" (torch.export) or "onnx" (extra `onnx`).
 
@@ -31,7 +32,7 @@ def export(model: Reprogrammed, path: str | Path, kind: Literal["pt2", "onnx"]) 
     Raises:
         InputError: The extra is missing, or the exported graph computes something else.
     """
-    model = model.cpu().eval()
+    model = copy.deepcopy(model).cpu().eval()  # the caller's stays where it is
     side = model.input_transform.image_size
     x = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
     batch = torch.export.Dim("batch")

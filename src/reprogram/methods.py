@@ -145,8 +145,9 @@ class Method:
         mapping = self.mapping.build(source, len(class_names), settings, generator)
         transform = self.prompt.build(source, settings, generator)
         body = source.trainable_copy() if self.whole_body else source
-        # A source in float64 gets a prompt in float64: exactness is tested so.
-        return Reprogrammed(transform, body, mapping, class_names).to(source.mean.dtype)
+        # Where the source is, and in its precision: exactness is tested in float64.
+        model = Reprogrammed(transform, body, mapping, class_names)
+        return model.to(source.mean.device, source.mean.dtype)
 
 
 SMALL_SET = 10_000

@@ -69,14 +69,15 @@ def examples(model: Reprogrammed, split: Split) -> tuple[Examples, np.ndarray]:
     rng = np.random.default_rng(0)
     index = np.sort(rng.permutation(len(split))[:LOOKED_AT])
     some = split.subset(index)
+    device = model.source.mean.device
     x = some.images(model.input_transform.image_size).float() / 255
-    z = model.input_transform(x)
-    logits = torch.cat([model.source(part) for part in z.split(64)])
-    answers = torch.cat([model(part) for part in x.split(64)]).argmax(1).numpy()
+    z = torch.cat([model.input_transform(part.to(device)).cpu() for part in x.split(64)])
+    logits = torch.cat([model.source(part.to(device)).cpu() for part in z.split(64)])
+    answers = torch.cat([model(part.to(device)).cpu() for part in x.split(64)]).argmax(1).numpy()
     chosen = choose_examples(some.labels, answers)
     masks = None
     if isinstance(model.input_transform, SMM):
-        masks = model.input_transform.mask_of(x[chosen]).numpy()
+        masks = model.input_transform.mask_of(x[chosen].to(device)).cpu().numpy()
     found = Examples(
         originals=(x[chosen] * 255).round().to(torch.uint8).numpy(),
         prompted=z[chosen].numpy(),

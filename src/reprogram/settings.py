@@ -141,7 +141,9 @@ def _check(name: str, value: Any) -> None:
     low, high = _RANGES.get(name, (-BIG, BIG))
     for v in value if isinstance(value, tuple) else (value,):
         if isinstance(v, int | float) and not low <= v <= high:  # also refuses NaN
-            allowed = f"at least {low:g}" if high == BIG else f"in [{low:g}, {high:g}]"
+            allowed = (
+                f"at least {low:g}" if high == BIG and not v > BIG else f"in [{low:g}, {high:g}]"
+            )
             raise InputError(f"{name} must be {allowed}, got {v}.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ from reprogram.sources import (
     Source,
     create_network,
     find_head,
+    training_record,
     write_source_directory,
 )
 from reprogram.training import score
@@ -63,6 +65,9 @@ class Recipe:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("lr", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}.")
         for name, allowed in (
             ("augment", ("crop-flip", "crop", "none")),
             ("precision", ("float32", "bf16")),
@@ -190,6 +195,7 @@ def train_source(
     half: bool = False,
     device: torch.device | str = "cpu",
     overwrite: bool = False,
+    target: str | None = None,
     command: str = "",
     on_batch: Callable[[int, int, float], None] = lambda *_: None,
 ) -> dict[str, Any]:
@@ -206,13 +212,20 @@ def train_source(
         half: Store weights in half precision; the reported accuracy is that of the stored weights.
         device: Where to train.
         overwrite: Whether a run of other settings in `out` is replaced.
+        target: What loads the target again; None is its name.
         command: What the card says the run was started with.
         on_batch: As for :func:`train_network`.
 
     Returns:
         What config.json says under "training": target, recipe, accuracy, images, date.
     """
-    size = image_size or 32
+    size = 32 if image_size is None else image_size
+    test = task.test  # a set without test images is refused now, not after the training
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file. Give a directory.")
+    out.mkdir(parents=True, exist_ok=True)
+    if size < 8:
+        raise InputError(f"image_size must be at least 8 pixels, got {size}.")
     index, _ = plan_split(
         task.train.labels, task.train.groups, fraction=1.0, seed=recipe.seed, val_share=0.0,
         train_pool=train_pool, target_name=task.name,
@@ -222,7 +235,7 @@ def train_source(
     labels = torch.as_tensor(task.train.labels[index])
     identity = {"recipe": asdict(recipe), "data": task.fingerprint, "size": size, "n": len(index)}
     if (out / "config.json").exists() and not overwrite:
-        return _finished(out, identity)
+        return _finished(out, identity | {"half": half})
     checkpoint = out / "checkpoint.pt"
     if overwrite:
         checkpoint.unlink(missing_ok=True)
@@ -233,11 +246,11 @@ def train_source(
         identity=json.dumps(identity, sort_keys=True), device=device, on_batch=on_batch,
     ).cpu()  # fmt: skip
     training = identity | {
-        "target": task.name, "num_train": len(index), "command": command,
+        "half": half, "target": target or task.name, "num_train": len(index), "command": command,
         "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__,
     }  # fmt: skip
     source = _stored(network, task, mean, std, size, half)
-    found = evaluate_source(source, task.test)
+    found = evaluate_source(source, test)
     training |= {"test_accuracy": found["accuracy"], "num_test": found["n"]}
     write_source_directory(
         out, source.network, architecture=recipe.architecture, mean=mean, std=std, image_size=size,
@@ -299,9 +312,8 @@ def _stored(
 
 
 def _finished(out: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    training = config.get("training")
-    if not isinstance(training, dict) or any(training.get(k) != v for k, v in identity.items()):
+    training = training_record(out)
+    if any(training.get(k) != v for k, v in identity.items()):
         raise InputError(
             f"--out {out} holds a source with other settings or data. "
             "Use --overwrite to replace it, or another --out."

@@ -23,6 +23,7 @@ from reprogram import distributed
 from reprogram.checkpoint import load_checkpoint, save_checkpoint
 from reprogram.data.batches import Batch, BatchPlan, epoch_batches, in_order
 from reprogram.engine import Engine
+from reprogram.errors import InputError
 from reprogram.model import Reprogrammed, trainable
 from reprogram.seeds import seed_for
 from reprogram.settings import Settings
@@ -32,6 +33,7 @@ __all__ = ["Epoch", "Progress", "Score", "Trace", "score", "train"]
 logger = logging.getLogger(__name__)
 
 BEST_VALIDATION = "highest validation accuracy over states 0 to E; ties: lowest validation loss"
+LARGEST_LOSS = 1e30
 LAST_EPOCH = "last epoch (no validation images)"
 
 
@@ -197,7 +199,7 @@ class _Loop:
             for batch in epoch_batches(self.plan, epoch):
                 if self.trace.steps == self.total_steps:
                     break
-                self._set_rates(epoch)
+                self._set_rates()
                 loss = self._step(batch)
                 self.trace.steps += 1
                 seen += len(batch.index)
@@ -221,15 +223,20 @@ class _Loop:
         targets = self.labels[batch.split][mine.index]
         logits = self.model.mapping(self.engine.outputs(self.model, mine))
         loss = loss_sum(logits, targets.to(logits.device), self.settings) / len(batch.index)
+        value = distributed.sum_scalar(float(loss.detach()))
+        if not math.isfinite(value):
+            raise InputError(
+                f"the training loss became {value} at lr={self.settings.lr:g}. Lower the learning rate."
+            )
         assert self.optimizer is not None
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         distributed.sum_gradients(self.params)
         self.optimizer.step()
-        return distributed.sum_scalar(float(loss.detach()))
+        return value
 
-    def _set_rates(self, epoch: int) -> None:
-        factor = rate_factor(self.settings, epoch, self.epochs, self.trace.steps, self.total_steps)
+    def _set_rates(self) -> None:
+        factor = rate_factor(self.settings, self.trace.steps, self.total_steps)
         assert self.optimizer is not None
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -287,7 +294,8 @@ def score(logits: Float[Tensor, "n target"], labels: Int[Tensor, " n"]) -> Score
     """Accuracy (share of arg-max hits) and mean cross-entropy in nats."""
     labels = labels.to(logits.device)
     hits = (logits.argmax(1) == labels).sum()
-    loss = F.cross_entropy(logits, labels)
+    # A logit of 1e38 makes an infinite loss; JSON has no infinity, and an order is all selection needs.
+    loss = F.cross_entropy(logits, labels).nan_to_num(LARGEST_LOSS, posinf=LARGEST_LOSS)
     return Score(float(hits) / len(labels), float(loss), len(labels))
 
 
@@ -310,13 +318,13 @@ def loss_sum(
     )
 
 
-def rate_factor(settings: Settings, epoch: int, epochs: int, step: int, steps: int) -> float:
-    """What every base rate is multiplied by: multistep moves between epochs, cosine at every step."""
+def rate_factor(settings: Settings, step: int, steps: int) -> float:
+    """What every base rate is multiplied by at a step, counted from 0."""
     if settings.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * step / max(steps, 1)))
     if settings.schedule == "multistep":
-        # Epoch e is the e-th pass: 50% of 200 means that pass 101 is the first with the lower rate.
-        return settings.gamma ** sum(epoch > round(m * epochs) for m in settings.milestones)
+        # 50% of 200 epochs: the first step of pass 101 is the first with the lower rate.
+        return settings.gamma ** sum(step >= m * steps for m in settings.milestones)
     return 1.0
 
 

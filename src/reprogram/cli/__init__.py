@@ -74,5 +74,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing torch here
+            raise
+        return error_line("out of GPU memory. Lower --batch-size, or use --device cpu.", code=1)
     except (OSError, MemoryError) as error:
         return error_line(f"{type(error).__name__}: {error}", code=1)

@@ -14,7 +14,12 @@ __all__ = ["demo"]
 
 
 def demo(
-    *, out: Path = Path("demo"), budget: float = 120.0, json: bool = False, quiet: bool = False
+    *,
+    out: Path = Path("demo"),
+    budget: float = 120.0,
+    device: str = "auto",
+    json: bool = False,
+    quiet: bool = False,
 ) -> None:
     """The report's experiment in small: four methods, five sizes, a picture and a page.
 
@@ -23,6 +28,7 @@ def demo(
     Args:
         out: Directory for the rows, the picture and the page.
         budget: Seconds within which seeds are added; one is always run.
+        device: auto (cuda, else cpu), cpu, cuda or mps.
         json: Print one JSON document.
         quiet: No progress bar and no messages.
     """
@@ -38,6 +44,7 @@ def demo(
         f"target digits (1,797 images, 10 classes)   {os.cpu_count()} cores\n",
         quiet,
     )
+    out.mkdir(parents=True, exist_ok=True)  # before two minutes of work, not after
     progress = bar(quiet or json, "{task.completed:.0f}/{task.total}", "{task.fields[note]}")
     tasks = {
         name: progress.add_task(f"{name:<13}", total=len(FRACTIONS), note="", start=False)
@@ -59,6 +66,7 @@ def demo(
     with progress:
         run_demo(
             budget=budget,
+            device=device,
             on_cell=on_cell,
             on_progress=lambda step: progress.update(tasks[current], note=note_of(step)),
             on_result=results.append,
@@ -84,7 +92,6 @@ def write_up(results: list[Result], panel: Any, out: Path) -> tuple[Path, Path]:
     from reprogram.picture import model_figure
     from reprogram.report import Picture, write_report
 
-    out.mkdir(parents=True, exist_ok=True)
     rows = [r.row for r in results]
     write_json(out / "rows.json", rows)
     curve = accuracy_curve(

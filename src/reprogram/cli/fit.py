@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from reprogram.cli.options import Common, Shared, bytes_of, open_source, open_target, set_up
 from reprogram.cli.output import note, result
+from reprogram.errors import InputError
 
 __all__ = ["evaluate", "fit", "predict", "show"]
 
@@ -82,7 +83,10 @@ def fit(
         f"target {task.name} ({task.num_classes} classes)   method {method}",
         common.quiet or common.json or not is_main(),
     )
-    with FitProgress(method, common.quiet or not is_main()) as bar, tensorboard(track) as on_epoch:
+    with (
+        FitProgress(method, common.quiet or not is_main()) as bar,
+        tensorboard(track if is_main() else None) as on_epoch,
+    ):
         try:
             model, finished = run_in_directory(
                 cell, directory, source=body, task=task, target=target, overwrite=overwrite,
@@ -123,12 +127,13 @@ def summary(row: dict[str, Any], directory: Path) -> str:
 
 
 def use_deterministic_algorithms() -> None:
+    """Repeatable sums on a GPU; a kernel without a deterministic form warns and runs."""
     import os
 
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
 
 
@@ -178,10 +183,12 @@ def predict(
     from reprogram.environment import resolve_device
     from reprogram.evaluation import predict as probabilities
 
-    pictures = [open_rgb(path) for path in images]
+    if top < 1:
+        raise InputError(f"--top must be at least 1, got {top}.")
     model = open_model(directory, source, common).to(resolve_device(common.device))
+    answers = probabilities(model, (open_rgb(path) for path in images))
     rows, lines = [], []
-    for path, p in zip(images, probabilities(model, pictures), strict=True):
+    for path, p in zip(images, answers, strict=True):
         best = p.topk(min(top, len(p)))
         named = [model.class_names[i] for i in best.indices.tolist()]
         values = [round(float(q), 6) for q in best.values]

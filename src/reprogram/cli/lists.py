@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from cyclopts import App
 
@@ -13,18 +14,27 @@ list_app = App(name="list", help="Tables of sources, targets and methods.")
 
 
 @list_app.command
-def methods(*, source: str = "embedded", all_: bool = False, json: bool = False) -> None:
+def methods(
+    *,
+    source: str = "embedded",
+    weights: Path | None = None,
+    download: bool = False,
+    all_: bool = False,
+    json: bool = False,
+) -> None:
     """Methods: what is trained, how many parameters, the mapping, the paper.
 
     Args:
         source: Whose canvas the parameters are counted for.
+        weights: Local .safetensors or .pth file with the source's weights.
+        download: Fetch missing weights.
         all_: Every prompt x mapping, not only the prompts and mappings they are made of.
         json: Print one JSON document.
     """
     from reprogram.cli.catalogue import mapping_rows, method_rows, prompt_rows
     from reprogram.sources import load_source
 
-    body = load_source(source)
+    body = load_source(source, weights=weights, download=download)
     if all_ or json:
         _show({"methods": method_rows(body)}, json, f"methods on {body.name}")
         return

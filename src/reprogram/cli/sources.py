@@ -52,12 +52,15 @@ def train_source(
         half: Store weights in half precision.
         overwrite: Replace another source in --out.
     """
+    from reprogram.distributed import world
     from reprogram.environment import resolve_device
     from reprogram.progress import bar
     from reprogram.train_source import Recipe
     from reprogram.train_source import train_source as train
 
     set_up(common)
+    if world() > 1:
+        raise InputError("train-source runs in one process. Start it without torchrun.")
     recipe = Recipe(architecture, epochs, batch_size, lr, weight_decay, augment, precision, seed)
     task = open_target(target, common)
     device = resolve_device(common.device)
@@ -72,7 +75,7 @@ def train_source(
         try:
             training = train(
                 task, out, recipe, image_size=image_size, train_pool=train_pool, half=half,
-                device=device, overwrite=overwrite, on_batch=on_batch,
+                device=device, overwrite=overwrite, target=target, on_batch=on_batch,
                 command=shlex.join(["reprogram", *sys.argv[1:]]),
             )  # fmt: skip
         except KeyboardInterrupt:

@@ -56,24 +56,24 @@ def fold(network: nn.Module) -> Folded:
 
 @torch.no_grad()
 def fold_batchnorm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Give `conv` the weight and bias of `norm(conv(.))`, computed in float64."""
+    """Give `conv` the weight and bias of `norm(conv(.))`, computed in float64 on the CPU."""
     assert norm.running_mean is not None and norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    shift = -norm.running_mean.double()
+    scale = (norm.running_var.cpu().double() + norm.eps).rsqrt()
+    shift = -norm.running_mean.cpu().double()
     if conv.bias is not None:
-        shift = shift + conv.bias.double()
+        shift = shift + conv.bias.cpu().double()
     if norm.affine:
-        scale = scale * norm.weight.double()
+        scale = scale * norm.weight.cpu().double()
     shift = shift * scale
     if norm.affine:
-        shift = shift + norm.bias.double()
-    weight = conv.weight.double() * scale[:, None, None, None]
+        shift = shift + norm.bias.cpu().double()
+    weight = conv.weight.cpu().double() * scale[:, None, None, None]
     conv.weight = _frozen(weight, conv.weight)
     conv.bias = _frozen(shift, conv.weight)
 
 
 def _frozen(value: Tensor, like: Tensor) -> nn.Parameter:
-    return nn.Parameter(value.to(like.dtype), requires_grad=False)
+    return nn.Parameter(value.to(like.device, like.dtype), requires_grad=False)
 
 
 def _pairs(network: nn.Module) -> list[tuple[str, str]]:

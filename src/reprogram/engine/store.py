@@ -17,6 +17,7 @@ from reprogram.data.batches import Batch, ResidentData, in_order
 from reprogram.engine.base import Engine
 from reprogram.engine.plain import PlainEngine
 from reprogram.model import Reprogrammed
+from reprogram.sources import preprocessing_of
 
 __all__ = ["FeatureStore", "StoreEngine"]
 
@@ -80,7 +81,8 @@ class StoreEngine(Engine):
         data = self.plain.data
         images = data.splits[split]
         key = (
-            model.source.fingerprint, repr(model.input_transform), model.mapping.reads,
+            model.source.fingerprint, preprocessing_of(model.source),
+            getattr(model.source, "head", None), repr(model.input_transform), model.mapping.reads,
             images.fingerprint, data.size, self.plain.precision, str(self.plain.device), flip,
         )  # fmt: skip
         stored = self.store.get(key)

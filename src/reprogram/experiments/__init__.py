@@ -2,6 +2,13 @@
 
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.directory import recorded_target, run_in_directory
-from reprogram.experiments.run import Result, run_cell
+from reprogram.experiments.run import DEFAULT_MAX_MEMORY, Result, run_cell
 
-__all__ = ["Cell", "Result", "recorded_target", "run_cell", "run_in_directory"]
+__all__ = [
+    "DEFAULT_MAX_MEMORY",
+    "Cell",
+    "Result",
+    "recorded_target",
+    "run_cell",
+    "run_in_directory",
+]

@@ -34,6 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
 def run_demo(
     *,
     budget: float = 120.0,
+    device: str = "auto",
     on_cell: Callable[[str, int, int], None] = lambda *_: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_result: Callable[[Result], None] = lambda _: None,
@@ -42,6 +43,7 @@ def run_demo(
 
     Args:
         budget: Seconds within which another seed is started if it is expected to end.
+        device: As for :func:`run_cell`.
         on_cell: Called with (method, cells done, seed) as cells start and end.
         on_progress: As for :func:`run_cell`.
         on_result: Called with every finished cell.
@@ -55,7 +57,14 @@ def run_demo(
                 on_cell(method, done, seed)
                 cell = Cell(source.name, task.name, method, fraction, seed, settings=settings)
                 on_result(
-                    run_cell(cell, source=source, task=task, store=store, on_progress=on_progress)
+                    run_cell(
+                        cell,
+                        source=source,
+                        task=task,
+                        store=store,
+                        device=device,
+                        on_progress=on_progress,
+                    )
                 )
             on_cell(method, len(FRACTIONS), seed)
         seed += 1

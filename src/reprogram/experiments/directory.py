@@ -11,9 +11,10 @@ from typing import Any
 from reprogram import distributed
 from reprogram.artefact import load
 from reprogram.data import TargetTask
+from reprogram.environment import resolve_device
 from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
-from reprogram.experiments.run import ROW_SCHEMA, run_cell
+from reprogram.experiments.run import identity_of, run_cell
 from reprogram.files import write_json
 from reprogram.model import Reprogrammed
 from reprogram.sources import Source
@@ -52,22 +53,22 @@ def run_in_directory(
     Raises:
         InputError: `out` holds another run, or something that is no run.
     """
-    identity = cell.key(source.fingerprint, task.fingerprint, str(ROW_SCHEMA))
-    run_file = out / "run.json"
-    if overwrite and distributed.is_main():
-        _remove_run(out)
+    identity = identity_of(cell, source, task)
+    replaced = overwrite and (out / "run.json").exists()
+    if not replaced:
+        _check_free(out, identity)
+        if (out / "result.json").exists():
+            return _finished(out, source, options.get("device", "auto")), True
     distributed.barrier()
-    _check_free(out, run_file, identity)
-    if (out / "result.json").exists():
-        model = load(out, source)
-        model.record = json.loads((out / "result.json").read_text(encoding="utf-8"))
-        return model, True
     checkpoint = out / "checkpoint.pt"
 
-    def on_start() -> None:  # bad input has been refused by now, and leaves nothing behind
+    def on_start() -> None:  # bad input has been refused by now, and has changed nothing
         if distributed.is_main():
+            if replaced:
+                _remove_run(out)
             record = {"identity": identity, "target": target or task.name, "cell": cell.to_dict()}
-            write_json(run_file, record)
+            write_json(out / "run.json", record)
+        distributed.barrier()
 
     result = run_cell(
         cell, source=source, task=task, checkpoint=checkpoint, on_start=on_start, **options
@@ -81,7 +82,7 @@ def run_in_directory(
 
 _OURS = (
     "run.json", "result.json", "config.json", "model.safetensors", "README.md", "checkpoint.pt",
-    "show.png",
+    "show.png", "model.onnx", "model.pt2",
 )  # fmt: skip
 
 
@@ -94,9 +95,22 @@ def recorded_target(directory: Path) -> str | None:
     return target if isinstance(target, str) else None
 
 
-def _check_free(out: Path, run_file: Path, identity: str) -> None:
+def _finished(out: Path, source: Source, device: str) -> Reprogrammed:
+    """The model of a finished run with its row."""
+    model = load(out, source).to(resolve_device(device))
+    try:
+        model.record = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{out / 'result.json'} is damaged. Use --overwrite or another --out."
+        ) from error
+    return model
+
+
+def _check_free(out: Path, identity: str) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file. Give a directory.")
+    run_file = out / "run.json"
     if run_file.exists():
         try:
             found = json.loads(run_file.read_text(encoding="utf-8"))["identity"]

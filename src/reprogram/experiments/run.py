@@ -21,11 +21,12 @@ from reprogram.experiments.cell import Cell
 from reprogram.methods import get_method
 from reprogram.model import Reprogrammed, count_parameters
 from reprogram.seeds import generator_for
-from reprogram.sources import Source, load_source
+from reprogram.sources import Source, load_source, preprocessing_of
 from reprogram.training import Epoch, Progress, Trace, train
 
-__all__ = ["Result", "run_cell"]
+__all__ = ["DEFAULT_MAX_MEMORY", "Result", "identity_of", "run_cell"]
 
+DEFAULT_MAX_MEMORY = 4 << 30
 ROW_SCHEMA = 1
 
 
@@ -44,7 +45,7 @@ def run_cell(
     source: Source | None = None,
     task: TargetTask | None = None,
     device: str = "auto",
-    max_memory: int | None = None,
+    max_memory: int | None = DEFAULT_MAX_MEMORY,
     store: FeatureStore | None = None,
     checkpoint: Path | None = None,
     on_start: Callable[[], None] = lambda: None,
@@ -76,7 +77,10 @@ def run_cell(
         val_share=0.0 if task.has("val") else cell.val_share, train_pool=cell.train_pool,
         target_name=task.name,
     )  # fmt: skip
-    settings = method.resolve(source, task.native_size, len(train_index), cell.settings)
+    pool = cell.train_pool or len(
+        train_split
+    )  # of the set, so that it is the same at every fraction
+    settings = method.resolve(source, task.native_size, pool, cell.settings)
     init = generator_for("init", task.name, method.name, cell.seed)
     model = method.build(source, task.class_names, settings, init, max_memory).to(on)
     splits = {"train": train_split, "test": task.test}
@@ -87,7 +91,7 @@ def run_cell(
     augmentation = Augmentation(settings.margin or 0, flip=settings.augment != "none")
     data = ResidentData(splits, model.input_transform.image_size, augmentation)
     engine = choose_engine(settings.engine, model, data, on, settings.precision, store)
-    identity = cell.key(source.fingerprint, task.fingerprint, str(ROW_SCHEMA))
+    identity = identity_of(cell, source, task)
     on_start()
     plan = BatchPlan(
         torch.as_tensor(train_index), settings.batch_size or 256, augmentation, task.name, cell.seed
@@ -125,6 +129,13 @@ def run_cell(
     }
     model.record = row
     return Result(row, model, trace)
+
+
+def identity_of(cell: Cell, source: Source, task: TargetTask) -> str:
+    """The cell's key with everything of source and target that determines its result."""
+    return cell.key(
+        source.fingerprint, preprocessing_of(source), task.fingerprint, f"schema {ROW_SCHEMA}"
+    )
 
 
 def _val_accuracy(trace: Trace) -> float | None:

@@ -1,7 +1,7 @@
 """Sources: pretrained classifiers that stay frozen, by name, directory or module."""
 
 from reprogram.sources.architectures import create_network, find_head
-from reprogram.sources.base import NetworkSource, Source
+from reprogram.sources.base import NetworkSource, Source, preprocessing_of
 from reprogram.sources.directory import (
     embedded_directory,
     training_record,
@@ -19,6 +19,7 @@ __all__ = [
     "embedded_directory",
     "find_head",
     "load_source",
+    "preprocessing_of",
     "source_names",
     "training_record",
     "write_source_directory",

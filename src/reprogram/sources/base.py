@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reprogram.errors import InputError
 from reprogram.sources.state import fingerprint_of, require_finite, same_bits, tensors_of
 
-__all__ = ["NetworkSource", "Source", "require_head"]
+__all__ = ["NetworkSource", "Source", "require_head", "preprocessing_of"]
 
 
 class Source(nn.Module, ABC):
@@ -127,6 +127,12 @@ class Source(nn.Module, ABC):
                 f"source {self.name!r} is frozen and takes no changed tensors, got "
                 f"{len(changed)}. Load them into its trainable_copy()."
             )
+
+
+def preprocessing_of(source: Source) -> str:
+    """Canvas, mean and standard deviation as text: the same weights with others are another source."""
+    mean, std = source.mean.flatten().tolist(), source.std.flatten().tolist()
+    return f"{source.image_size} px, mean {mean}, std {std}"
 
 
 class NetworkSource(Source):
