@@ -215,10 +215,12 @@ def show(
         source: Where the source lies now, if it moved.
         out: PNG or SVG file; by default show.png in the directory.
     """
-    from reprogram.experiments import recorded_target
+    from reprogram.experiments import recorded_row, recorded_target
     from reprogram.picture import draw_model
 
     model = open_model(directory, source, common)
+    if (directory / "result.json").exists():
+        model.record = recorded_row(directory)
     assert model.record is not None
     spec = target or recorded_target(directory) or model.record["target"]
     task = open_target(spec, common)

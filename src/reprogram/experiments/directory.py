@@ -19,7 +19,7 @@ from reprogram.files import write_json
 from reprogram.model import Reprogrammed
 from reprogram.sources import Source
 
-__all__ = ["recorded_target", "run_in_directory"]
+__all__ = ["recorded_row", "recorded_target", "run_in_directory"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +86,19 @@ _OURS = (
 )  # fmt: skip
 
 
+def recorded_row(directory: Path) -> dict[str, Any]:
+    """The whole row of a finished run, with the history that its artefact leaves out.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = directory / "result.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged. Use --overwrite or another --out.") from error
+
+
 def recorded_target(directory: Path) -> str | None:
     """What loads the target of a run again; None where the directory does not say."""
     try:
@@ -98,12 +111,7 @@ def recorded_target(directory: Path) -> str | None:
 def _finished(out: Path, source: Source, device: str) -> Reprogrammed:
     """The model of a finished run with its row."""
     model = load(out, source).to(resolve_device(device))
-    try:
-        model.record = json.loads((out / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{out / 'result.json'} is damaged. Use --overwrite or another --out."
-        ) from error
+    model.record = recorded_row(out)
     return model
 
 
