@@ -21,7 +21,7 @@ __all__ = ["check_up"]
 
 # Extra -> packages whose presence it means, and what it is for.
 EXTRAS = {
-    "data": (("datasets",), "targets hf/NAME"),
+    "data": (("datasets", "h5py"), "targets hf/NAME and pcam"),
     "onnx": (("onnx", "onnxscript", "onnxruntime"), "reprogram export --to onnx"),
     "track": (("tensorboard",), "reprogram fit --track"),
 }
