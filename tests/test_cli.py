@@ -76,6 +76,12 @@ def test_fit_evaluate_predict_show_export(
     found = json.loads(capsys.readouterr().out)
     assert found["accuracy"] == row["accuracy"] and (found["n"], found["split"]) == (8, "test")
 
+    # Validation was cut from this folder by the run: the same images, the same figure.
+    assert run(command("evaluate", out, "--target", photos, "--split", "val", "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == pytest.approx(row["val_accuracy"])
+    assert (found["n"], found["split"]) == (row["n_val"], "val")
+
     image = next((photos / "bee").iterdir())
     assert run(command("predict", out, image, "--top", 2, "--json")) == 0
     (answer,) = json.loads(capsys.readouterr().out)["images"]

@@ -63,17 +63,10 @@ def fit(
         source.name, task.name, method, fraction, seed, train_pool, val_share, track_test, chosen
     )
     with FitProgress(method, quiet=not progress) as bar:
+        options: dict[str, Any] = {
+            "source": source, "task": task, "device": device, "max_memory": max_memory,
+            "on_progress": bar,
+        }  # fmt: skip
         if out is None:
-            return run_cell(
-                cell,
-                source=source,
-                task=task,
-                device=device,
-                max_memory=max_memory,
-                on_progress=bar,
-            ).model
-        model, _ = run_in_directory(
-            cell, Path(out), source=source, task=task, device=device,
-            max_memory=max_memory, overwrite=overwrite, on_progress=bar,
-        )  # fmt: skip
-        return model
+            return run_cell(cell, **options).model
+        return run_in_directory(cell, Path(out), overwrite=overwrite, **options)[0]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL.Image import Image
 from torch import Tensor
 
@@ -15,9 +15,10 @@ from reprogram.data import Split, square_pixels
 from reprogram.data.images import to_rgb
 from reprogram.errors import InputError
 from reprogram.model import Reprogrammed
+from reprogram.sources import Source
 from reprogram.training import score
 
-__all__ = ["Evaluation", "evaluate", "logits_of", "predict"]
+__all__ = ["Evaluation", "evaluate", "in_batches", "predict"]
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,16 @@ class Evaluation:
 
 
 @torch.no_grad()
-def logits_of(
-    model: Reprogrammed, split: Split, batch_size: int = 256
-) -> Float[Tensor, "n target"]:
-    """Target logits of every image of a split, in order, on the CPU."""
-    model.eval()
-    pixels = split.images(model.input_transform.image_size)
-    return torch.cat([_logits(model, part) for part in pixels.split(batch_size)])
-
-
-def _logits(model: Reprogrammed, pixels: Tensor) -> Tensor:
-    mean = model.source.mean
-    x = pixels.float().div(255).to(mean.device, mean.dtype)
-    return model(x).cpu()
+def in_batches(
+    network: Callable[[Tensor], Tensor],
+    pixels: UInt8[Tensor, "n 3 s s"],
+    source: Source,
+    batch_size: int = 256,
+) -> Float[Tensor, "n *outputs"]:
+    """What a network makes of stored images, in order, on the CPU; it computes where `source` is."""
+    mean = source.mean
+    parts = pixels.split(batch_size)
+    return torch.cat([network(p.float().div(255).to(mean.device, mean.dtype)).cpu() for p in parts])
 
 
 def evaluate(model: Reprogrammed, split: Split, batch_size: int = 256) -> Evaluation:
@@ -67,7 +65,9 @@ def evaluate(model: Reprogrammed, split: Split, batch_size: int = 256) -> Evalua
         )
     if not len(split):
         raise InputError(f"the {split.name} split has no images, so there is nothing to evaluate.")
-    logits = logits_of(model, split, batch_size)
+    model.eval()
+    pixels = split.images(model.input_transform.image_size)
+    logits = in_batches(model, pixels, model.source, batch_size)
     labels = torch.from_numpy(split.labels)
     total = score(logits, labels)
     hits = logits.argmax(1) == labels
@@ -78,10 +78,9 @@ def evaluate(model: Reprogrammed, split: Split, batch_size: int = 256) -> Evalua
     return Evaluation(total.accuracy, total.loss, total.n, split.name, by_class)
 
 
-@torch.no_grad()
 def predict(model: Reprogrammed, images: Iterable[Image]) -> Float[Tensor, "n target"]:
     """Class probabilities of PIL images, each resized as the training images were."""
     model.eval()
     side = model.input_transform.image_size
     pixels = torch.stack([square_pixels(to_rgb(image), side) for image in images])
-    return torch.cat([_logits(model, part) for part in pixels.split(256)]).softmax(1)
+    return in_batches(model, pixels, model.source).softmax(1)

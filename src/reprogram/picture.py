@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from reprogram.data import Split, TargetTask
+from reprogram.evaluation import in_batches
 from reprogram.figures import Examples, choose_examples, save, show_figure
 from reprogram.input_transforms import SMM
 from reprogram.model import Reprogrammed
@@ -62,25 +63,23 @@ def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
     )
 
 
-@torch.no_grad()
 def examples(model: Reprogrammed, split: Split) -> tuple[Examples, np.ndarray]:
     """A few correct and a few wrong answers, and how often source s answers target t, (S, T)."""
     model.eval()
     rng = np.random.default_rng(0)
     index = np.sort(rng.permutation(len(split))[:LOOKED_AT])
     some = split.subset(index)
-    device = model.source.mean.device
-    x = some.images(model.input_transform.image_size).float() / 255
-    z = torch.cat([model.input_transform(part.to(device)).cpu() for part in x.split(64)])
-    logits = torch.cat([model.source(part.to(device)).cpu() for part in z.split(64)])
-    answers = torch.cat([model(part.to(device)).cpu() for part in x.split(64)]).argmax(1).numpy()
+    transform, source = model.input_transform, model.source
+    pixels = some.images(transform.image_size)
+    logits = in_batches(lambda x: source(transform(x)), pixels, source, batch_size=64)
+    answers = in_batches(model, pixels, source, batch_size=64).argmax(1).numpy()
     chosen = choose_examples(some.labels, answers)
     masks = None
-    if isinstance(model.input_transform, SMM):
-        masks = model.input_transform.mask_of(x[chosen].to(device)).cpu().numpy()
+    if isinstance(transform, SMM):
+        masks = in_batches(transform.mask_of, pixels[chosen], source).numpy()
     found = Examples(
-        originals=(x[chosen] * 255).round().to(torch.uint8).numpy(),
-        prompted=z[chosen].numpy(),
+        originals=pixels[chosen].numpy(),
+        prompted=in_batches(transform, pixels[chosen], source).numpy(),
         true=[model.class_names[t] for t in some.labels[chosen]],
         predicted=[model.class_names[t] for t in answers[chosen]],
         source_class=[model.source.class_names[s] for s in logits[chosen].argmax(1).tolist()],

@@ -21,6 +21,7 @@ from reprogram.checkpoint import load_checkpoint, save_checkpoint
 from reprogram.data import Split, TargetTask, plan_split
 from reprogram.data.augmentation import Augmentation, pad_reflect
 from reprogram.errors import InputError
+from reprogram.evaluation import in_batches
 from reprogram.seeds import generator_for, seed_for
 from reprogram.sources import (
     NetworkSource,
@@ -124,16 +125,14 @@ def train_network(
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: one_cycle(step, recipe.epochs * steps)
-    )
-    first = _restore(checkpoint, identity, model, optimizer, schedule)
+    first = _restore(checkpoint, identity, model, optimizer)
     for epoch in range(first, recipe.epochs):
         started, seen, total = time.perf_counter(), 0, torch.zeros(())
         draws = generator_for("source-batches", recipe.seed, epoch)
         order = torch.randperm(n, generator=draws)
         model.train()
-        for index in order.split(recipe.batch_size):
+        for step, index in enumerate(order.split(recipe.batch_size), start=epoch * steps):
+            optimizer.param_groups[0]["lr"] = recipe.lr * one_cycle(step, recipe.epochs * steps)
             batch = augmentation.render(images[index], augmentation.draw(len(index), draws))
             x = normalise(batch.to(device).float().div_(255))
             x = x.contiguous(memory_format=torch.channels_last)
@@ -145,13 +144,15 @@ def train_network(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            schedule.step()
             seen += len(index)
             total += loss.detach().cpu() * len(index)
             on_batch(epoch, seen, float(loss.detach()))
-        trace = {"epoch": epoch + 1, "steps": schedule.last_epoch}
         save_checkpoint(
-            checkpoint, identity, trace, {"model": model.state_dict()}, optimizer.state_dict()
+            checkpoint,
+            identity,
+            {"epoch": epoch + 1},
+            {"model": model.state_dict()},
+            optimizer.state_dict(),
         )
         logger.info(
             "epoch %d/%d  loss %.4f  %.0f images/s",
@@ -171,7 +172,6 @@ def _restore(
     identity: str,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
 ) -> int:
     """Load a checkpoint; returns how many epochs are done (0 where there is none)."""
     state = load_checkpoint(path, identity)
@@ -179,9 +179,6 @@ def _restore(
         return 0
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    schedule.last_epoch = state["trace"]["steps"]
-    for group, base in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
-        group["lr"] = base * schedule.lr_lambdas[0](schedule.last_epoch)
     return state["trace"]["epoch"]
 
 
@@ -223,13 +220,13 @@ def train_source(
     test = task.test  # a set without test images is refused now, not after the training
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file. Give a directory.")
-    out.mkdir(parents=True, exist_ok=True)
     if size < 8:
         raise InputError(f"image_size must be at least 8 pixels, got {size}.")
     index, _ = plan_split(
         task.train.labels, task.train.groups, fraction=1.0, seed=recipe.seed, val_share=0.0,
         train_pool=train_pool, target_name=task.name,
     )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
     index = np.sort(index)
     images = task.train.images(size)[torch.as_tensor(index)]
     labels = torch.as_tensor(task.train.labels[index])
@@ -272,12 +269,8 @@ def evaluate_source(source: Source, split: Split, batch_size: int = 256) -> dict
             f"{source.num_classes} classes. evaluate-source needs the source's own classes; "
             "to solve another task use `reprogram fit`."
         )
-    pixels, device = split.images(source.image_size), source.mean.device
-    with torch.no_grad():
-        logits = [
-            source(part.float().div(255).to(device)).cpu() for part in pixels.split(batch_size)
-        ]
-    found = score(torch.cat(logits), torch.from_numpy(split.labels))
+    logits = in_batches(source, split.images(source.image_size), source, batch_size)
+    found = score(logits, torch.from_numpy(split.labels))
     return asdict(found) | {"split": split.name}
 
 

@@ -57,10 +57,9 @@ def demo(
         nonlocal current
         current = method
         if done == 0:
-            progress.reset(tasks[method], start=True, note=f"seed {seed}")
-        progress.update(tasks[method], completed=done)
+            progress.reset(tasks[method], start=True)
+        progress.update(tasks[method], completed=done, note=f"seed {seed}")
         if done == len(FRACTIONS):
-            progress.update(tasks[method], note=f"seed {seed}")
             progress.stop_task(tasks[method])
 
     with progress:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from reprogram.cli.options import Common, Shared, bytes_of, open_source, open_target, set_up
 from reprogram.cli.output import note, result
 from reprogram.errors import InputError
+
+if TYPE_CHECKING:
+    from reprogram.data import Split, TargetTask
+    from reprogram.model import Reprogrammed
 
 __all__ = ["evaluate", "fit", "predict", "show"]
 
@@ -150,16 +154,35 @@ def evaluate(
     Args:
         directory: What `reprogram fit` wrote.
         target: As for fit.
-        split: test, val or train; val is the set's own validation split.
+        split: test, train, or val: the set's own validation split, else the images that
+            validation held in the run.
         source: Where the source lies now, if it moved.
     """
     from reprogram.environment import resolve_device
     from reprogram.evaluation import evaluate as score
 
     model = open_model(directory, source, common).to(resolve_device(common.device))
-    found = score(model, open_target(target, common).split(split))
-    document = found.to_dict() | {"model": str(directory), "target": target}
+    task = open_target(target, common)
+    cut = split == "val" and not task.has("val")
+    images = held_out(model, task) if cut else task.split(split)
+    found = score(model, images)
+    document = found.to_dict() | {"split": split, "model": str(directory), "target": target}
     result(document, f"{directory}   {found}", common.json)
+
+
+def held_out(model: Reprogrammed, task: TargetTask) -> Split:
+    """The validation images that a model's run cut from the training split."""
+    from reprogram.experiments import trial_images
+
+    run = model.record
+    assert run is not None
+    share = run["val_share"]
+    _, name, index = trial_images(task, run["data_fraction"], run["seed"], share, run["train_pool"])
+    if not len(index):
+        raise InputError(
+            f"the run had no validation images (val_share {share:g}). Use --split test or train."
+        )
+    return task.split(name).subset(index)
 
 
 def predict(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,6 @@ from reprogram.model import Reprogrammed
 from reprogram.sources import Source
 
 __all__ = ["recorded_row", "recorded_target", "run_in_directory"]
-
-logger = logging.getLogger(__name__)
 
 
 def run_in_directory(
@@ -134,9 +130,6 @@ def _check_free(out: Path, identity: str) -> None:
 
 
 def _remove_run(out: Path) -> None:
-    if not (out / "run.json").exists():
-        return
+    """Take away what a run and the verbs write; a user's own files stay."""
     for name in _OURS:
         (out / name).unlink(missing_ok=True)
-    if not any(out.iterdir()):
-        shutil.rmtree(out)

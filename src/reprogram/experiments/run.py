@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy import ndarray
 
 from reprogram.data import TargetTask, load_target, plan_split
 from reprogram.data.augmentation import Augmentation
@@ -24,7 +25,7 @@ from reprogram.seeds import generator_for
 from reprogram.sources import Source, load_source, preprocessing_of
 from reprogram.training import Epoch, Progress, Trace, train
 
-__all__ = ["DEFAULT_MAX_MEMORY", "Result", "identity_of", "run_cell"]
+__all__ = ["DEFAULT_MAX_MEMORY", "Result", "identity_of", "run_cell", "trial_images"]
 
 DEFAULT_MAX_MEMORY = 4 << 30
 ROW_SCHEMA = 1
@@ -71,30 +72,23 @@ def run_cell(
     task = task or load_target(cell.target)
     on = resolve_device(device)
     method = get_method(cell.method)
-    train_split = task.train
-    train_index, val_index = plan_split(
-        train_split.labels, train_split.groups, fraction=cell.data_fraction, seed=cell.seed,
-        val_share=0.0 if task.has("val") else cell.val_share, train_pool=cell.train_pool,
-        target_name=task.name,
-    )  # fmt: skip
-    pool = cell.train_pool or len(
-        train_split
-    )  # of the set, so that it is the same at every fraction
+    train_index, val_split, val_index = trial_images(
+        task, cell.data_fraction, cell.seed, cell.val_share, cell.train_pool
+    )
+    # Of the set, so that the batch size is the same at every fraction.
+    pool = cell.train_pool or len(task.train)
     settings = method.resolve(source, task.native_size, pool, cell.settings)
+    assert settings.batch_size is not None
     init = generator_for("init", task.name, method.name, cell.seed)
     model = method.build(source, task.class_names, settings, init, max_memory).to(on)
-    splits = {"train": train_split, "test": task.test}
-    val_split = "train"
-    if task.has("val") and cell.val_share > 0:
-        splits["val"], val_split = task.val, "val"
-        val_index = np.arange(len(task.val))
+    splits = {name: task.split(name) for name in {"train", "test", val_split}}
     augmentation = Augmentation(settings.margin or 0, flip=settings.augment != "none")
     data = ResidentData(splits, model.input_transform.image_size, augmentation)
     engine = choose_engine(settings.engine, model, data, on, settings.precision, store)
     identity = identity_of(cell, source, task)
     on_start()
     plan = BatchPlan(
-        torch.as_tensor(train_index), settings.batch_size or 256, augmentation, task.name, cell.seed
+        torch.as_tensor(train_index), settings.batch_size, augmentation, task.name, cell.seed
     )
     trace = train(
         model, engine, data.labels, plan, torch.as_tensor(val_index, dtype=torch.int64), settings,
@@ -129,6 +123,24 @@ def run_cell(
     }
     model.record = row
     return Result(row, model, trace)
+
+
+def trial_images(
+    task: TargetTask, fraction: float, seed: int, val_share: float, train_pool: int | None
+) -> tuple[ndarray, str, ndarray]:
+    """Training images of a trial, and the split that its validation images belong to with these.
+
+    A set's own validation split is the validation whole; otherwise it is cut from the training
+    split, the same for every fraction and method of a seed. A share of 0 validates on nothing.
+    """
+    own = task.has("val")
+    train, val = plan_split(
+        task.train.labels, task.train.groups, fraction=fraction, seed=seed,
+        val_share=0.0 if own else val_share, train_pool=train_pool, target_name=task.name,
+    )  # fmt: skip
+    if own and val_share > 0:
+        return train, "val", np.arange(len(task.val))
+    return train, "train", val
 
 
 def identity_of(cell: Cell, source: Source, task: TargetTask) -> str:
