@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -165,8 +166,8 @@ def evaluate(
     task = open_target(target, common)
     cut = split == "val" and not task.has("val")
     images = held_out(model, task) if cut else task.split(split)
-    found = score(model, images)
-    document = found.to_dict() | {"split": split, "model": str(directory), "target": target}
+    found = replace(score(model, images), split=split)
+    document = found.to_dict() | {"model": str(directory), "target": target}
     result(document, f"{directory}   {found}", common.json)
 
 

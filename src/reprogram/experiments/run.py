@@ -81,7 +81,7 @@ def run_cell(
     assert settings.batch_size is not None
     init = generator_for("init", task.name, method.name, cell.seed)
     model = method.build(source, task.class_names, settings, init, max_memory).to(on)
-    splits = {name: task.split(name) for name in {"train", "test", val_split}}
+    splits = {name: task.split(name) for name in dict.fromkeys(("train", val_split, "test"))}
     augmentation = Augmentation(settings.margin or 0, flip=settings.augment != "none")
     data = ResidentData(splits, model.input_transform.image_size, augmentation)
     engine = choose_engine(settings.engine, model, data, on, settings.precision, store)
