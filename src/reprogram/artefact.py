@@ -171,6 +171,9 @@ def card(model: Reprogrammed) -> str:
     used = get_method(r["method"]).settings_read(r["settings"])
     changed = "; ".join(f"{k} {v}" for k, v in used.items() if v not in (None, False))
     looked = "scored at every epoch" if r["track_test"] else "evaluated once"
+    test = "not looked at"
+    if "accuracy" in r:
+        test = f"{100 * r['accuracy']:.2f} % of {r['n_test']:,} images, {looked}"
     val = r.get("val_accuracy")
     val_text = "-" if val is None else f"{100 * val:.2f} % of {r['n_val']:,} images"
     lines = [
@@ -181,7 +184,7 @@ def card(model: Reprogrammed) -> str:
         "",
         "| | |",
         "|---|---|",
-        f"| test accuracy | {100 * r['accuracy']:.2f} % of {r['n_test']:,} images, {looked} |",
+        f"| test accuracy | {test} |",
         f"| validation accuracy | {val_text} |",
         f"| selected | epoch {r['selected_epoch']}: {r['selection_rule']} |",
         f"| training images | {r['n_train']:,} (seed {r['seed']}, fraction {r['data_fraction']:g}) |",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from reprogram.errors import InputError
 
-__all__ = ["environment", "git_sha", "resolve_device"]
+__all__ = ["environment", "git_sha", "peak_memory", "reset_peak_memory", "resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -82,3 +83,21 @@ def environment(device: torch.device) -> dict[str, Any]:
         "versions": dict(versions()),
         "git_sha": git_sha(),
     }
+
+
+def peak_memory() -> int | None:
+    """Largest resident memory of this process since `reset_peak_memory`, bytes; None if unknown."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return 1024 * int(found[1]) if found else None
+
+
+def reset_peak_memory() -> None:
+    """Count from now on, where the system can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return

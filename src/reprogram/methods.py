@@ -316,6 +316,7 @@ METHODS: dict[str, Method] = {
 
 VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
     "refit": ({"final_refit": True}, "the mapping is fitted once more after training"),
+    "steps": ({}, "control"),
 }
 
 # Settings that belong to some prompt or mapping, and to which.

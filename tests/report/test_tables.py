@@ -120,8 +120,8 @@ def test_an_accuracy_outside_its_range_is_an_error(accuracy: float | None):
 
 
 def test_noise_in_all_its_forms():
-    as_parts = {"noise": {"kind": "gaussian", "severity": 3, "split": "test"}}
-    assert noise_of(as_parts) == noise_of({"noise": "gaussian-3@test"})
+    as_parts = {"noise": {"kind": "gaussian", "severity": 3, "on": "test"}}
+    assert noise_of(as_parts) == noise_of({"noise": "gaussian:3@test"})
     assert {noise_of({"noise": n}).kind for n in (None, "", "clean", {"kind": "clean"})} == {
         "clean"
     }

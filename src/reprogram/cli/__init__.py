@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from reprogram import __version__
+from reprogram.cli.bench import bench_app
 from reprogram.cli.demo import demo
 from reprogram.cli.doctor import doctor
 from reprogram.cli.export import export
@@ -30,6 +31,7 @@ app = App(
 )
 for verb in (fit, evaluate, predict, show, export, train_source, evaluate_source, demo, doctor):
     app.command(verb)
+app.command(bench_app)
 app.command(list_app)
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from reprogram.cli.options import Common, Shared, bytes_of, open_source, open_target, set_up
+from reprogram.cli.options import (
+    Common,
+    Shared,
+    bytes_of,
+    open_source,
+    open_store,
+    open_target,
+    set_up,
+)
 from reprogram.cli.output import note, result
 from reprogram.errors import InputError
 
@@ -35,6 +43,8 @@ def fit(
     track_test: bool = False,
     precision: Literal["float32", "bf16"] | None = None,
     deterministic: bool = False,
+    feature_cache: Path | None = None,
+    feature_cache_size: str = "20GiB",
     track: Path | None = None,
     out: Path | None = None,
     overwrite: bool = False,
@@ -60,6 +70,8 @@ def fit(
         track_test: Record the test accuracy of every epoch as well; it selects nothing.
         precision: float32, or bf16 autocast.
         deterministic: Ask torch for deterministic algorithms on a GPU.
+        feature_cache: Folder of stored features that runs share; without it they stay in memory.
+        feature_cache_size: Most that the folder may hold, such as 20GiB.
         track: Folder for TensorBoard logs (extra `track`).
         out: Directory of the run; by default named after target and method.
         overwrite: Replace another run in --out.
@@ -82,6 +94,7 @@ def fit(
     cell = Cell(
         body.name, task.name, method, fraction, seed, train_pool, val_share, track_test, settings
     )
+    store = open_store(feature_cache, feature_cache_size, common)
     directory = out or Path(f"{task.name}-{method}".replace("/", "-"))
     note(
         f"reprogram fit   source {body.name} ({body.num_classes} classes, {body.image_size} px)   "
@@ -96,7 +109,7 @@ def fit(
             model, finished = run_in_directory(
                 cell, directory, source=body, task=task, target=target, overwrite=overwrite,
                 device=common.device, max_memory=bytes_of(common.max_memory), on_progress=bar,
-                on_epoch=on_epoch,
+                on_epoch=on_epoch, store=store,
             )  # fmt: skip
         except KeyboardInterrupt:
             raise KeyboardInterrupt(

@@ -14,9 +14,10 @@ from reprogram.errors import InputError
 
 if TYPE_CHECKING:
     from reprogram.data import TargetTask
+    from reprogram.engine import FeatureStore
     from reprogram.sources import Source
 
-__all__ = ["Common", "Shared", "bytes_of", "open_source", "open_target"]
+__all__ = ["Common", "Shared", "bytes_of", "list_of", "open_source", "open_store", "open_target"]
 
 
 @dataclass
@@ -47,7 +48,7 @@ Shared = Annotated[Common, Parameter(name="*", group="Common options")]
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
-def bytes_of(text: str) -> int:
+def bytes_of(text: str, option: str = "--max-memory") -> int:
     """A size with a binary unit to bytes.
 
     >>> bytes_of("4GiB"), bytes_of("512M"), bytes_of("100")
@@ -55,7 +56,7 @@ def bytes_of(text: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
     if match is None:
-        raise InputError(f"--max-memory {text!r} is no size. Write it like 4GiB or 512MiB.")
+        raise InputError(f"{option} {text!r} is no size. Write it like 4GiB or 512MiB.")
     return int(float(match[1]) * _UNITS[match[2]])
 
 
@@ -79,6 +80,17 @@ def open_target(spec: str, common: Common) -> TargetTask:
     )
 
 
+def open_store(directory: Path | None, size: str, common: Common) -> FeatureStore:
+    """Stored features in memory, or in the directory that --feature-cache names."""
+    from reprogram.cli.output import note
+    from reprogram.engine import FeatureStore
+
+    return FeatureStore(
+        directory=directory, disk_limit=bytes_of(size, "--feature-cache-size"),
+        announce=lambda text: note(text, common.quiet or common.json),
+    )  # fmt: skip
+
+
 def set_up(common: Common) -> None:
     """Logging to stderr, and the process group where torchrun started us."""
     from reprogram import distributed
@@ -88,3 +100,12 @@ def set_up(common: Common) -> None:
         format="%(levelname)s: %(message)s",
     )
     distributed.setup()
+
+
+def list_of(text: str) -> list[str]:
+    """What commas separate; those within brackets belong to a name.
+
+    >>> list_of("digits[0,1], usps.npz")
+    ['digits[0,1]', 'usps.npz']
+    """
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]

@@ -153,7 +153,8 @@ def load_target(
     Args:
         spec: A name in TARGETS, a folder of images or of Quick, Draw! bitmaps, a `.npz` file,
             `hf/NAME` or `quickdraw:DIR`; each with `[0-4]` or `[dog,horse]` for some classes only.
-        data_root: Where sets by name lie; see :func:`reprogram.data.roots.data_root`.
+        data_root: Where sets by name lie, and relative paths that are not here; see
+            :func:`reprogram.data.roots.data_root`.
         download: Whether a set may be fetched.
         max_memory: Bytes that the images of a split may take at one size; beyond, they go to a
             memory-mapped file in the cache.
@@ -191,7 +192,15 @@ def _load(
     if name.startswith("quickdraw:"):
         folder = _existing(name.removeprefix("quickdraw:"))
         return load_quickdraw(folder, max_memory=max_memory)
-    return _load_path(name, max_memory)
+    return _load_path(_in_root(name, root), max_memory)
+
+
+def _in_root(name: str, root: str | os.PathLike[str] | None) -> str:
+    """A relative path that is not here, in the data root where it is there."""
+    if _exists(name) or not _looks_like_path(name):
+        return name
+    there = str(find_root(root) / name)
+    return there if _exists(there) else name
 
 
 def _load_path(name: str, max_memory: int) -> TargetTask:

@@ -10,9 +10,12 @@ import torch
 
 from reprogram.data.batches import ResidentData
 from reprogram.engine.base import Engine
+from reprogram.engine.feature_store import FeatureStore
 from reprogram.engine.folded import FoldedEngine, is_frozen_network
+from reprogram.engine.memory import require_memory
 from reprogram.engine.plain import PlainEngine
-from reprogram.engine.store import FeatureStore, StoreEngine
+from reprogram.engine.splitting import Parts, SplittingEngine, uses_batch_statistics
+from reprogram.engine.store import StoreEngine
 from reprogram.engine.windowed import WindowEngine
 from reprogram.errors import InputError, unknown
 from reprogram.input_transforms import BorderPrompt
@@ -23,10 +26,14 @@ __all__ = [
     "Engine",
     "FeatureStore",
     "FoldedEngine",
+    "Parts",
     "PlainEngine",
+    "SplittingEngine",
     "StoreEngine",
     "WindowEngine",
     "choose_engine",
+    "require_memory",
+    "uses_batch_statistics",
 ]
 
 ENGINES = ("auto", "plain", "folded", "store", "window")
@@ -47,8 +54,21 @@ def choose_engine(
     """
     if name not in ENGINES:
         raise unknown("engine", name, ENGINES)
+    store = FeatureStore() if store is None else store
     if name == "auto":
-        return fastest(model, data, device, precision, store)
+        return SplittingEngine(fastest(model, data, device, precision, store))
+    return SplittingEngine(named(name, model, data, device, precision, store))
+
+
+def named(
+    name: str,
+    model: Reprogrammed,
+    data: ResidentData,
+    device: torch.device,
+    precision: str,
+    store: FeatureStore,
+) -> Engine:
+    """The engine of that name."""
     if name == "plain":
         return PlainEngine(data, device, precision)
     if name == "store":
@@ -57,7 +77,13 @@ def choose_engine(
                 "engine=store needs a frozen body and no random crop in front of the mapping: use "
                 "engine=auto, or augment=none with a method such as linear-probe."
             )
-        return StoreEngine(data, device, precision, store or FeatureStore())
+        stored = StoreEngine(model, data, device, precision, store)
+        if not store.fits(stored.size):
+            raise InputError(
+                f"engine=store needs {stored.size / 2**20:,.0f} MiB for this run's outputs, more "
+                "than the store may hold. Give a --feature-cache, or use engine=auto."
+            )
+        return stored
     if not is_frozen_network(model.source):
         raise InputError(f"engine={name} needs a frozen source. Use engine=auto.")
     kind = WindowEngine if name == "window" else FoldedEngine
@@ -69,11 +95,13 @@ def fastest(
     data: ResidentData,
     device: torch.device,
     precision: str,
-    store: FeatureStore | None,
+    store: FeatureStore,
 ) -> Engine:
-    """Stored outputs, else windows where they pay, else the folded source, else the plain pass."""
+    """Stored outputs where they fit, windows where they pay, else the folded or the plain pass."""
     if StoreEngine.serves(model, data):
-        return StoreEngine(data, device, precision, store or FeatureStore())
+        stored = StoreEngine(model, data, device, precision, store)
+        if store.fits(stored.size):
+            return stored
     if not is_frozen_network(model.source):
         return PlainEngine(data, device, precision)
     if isinstance(model.input_transform, BorderPrompt) and precision == "float32":

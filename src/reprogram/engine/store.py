@@ -2,67 +2,77 @@
 
 Every data fraction, seed and learning rate of a head or probe reads the same stored outputs; an
 epoch then costs a matrix product. A flip needs a second stored view; a random crop would need one
-for every position, so with crops the plain engine is used.
+for every position, so with crops another engine is used.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import hashlib
+import json
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reprogram.data.augmentation import Draw
 from reprogram.data.batches import Batch, ResidentData, in_order
 from reprogram.engine.base import Engine
+from reprogram.engine.feature_store import FeatureStore
+from reprogram.engine.folded import FoldedEngine, is_frozen_network
 from reprogram.engine.plain import PlainEngine
+from reprogram.engine.splitting import SplittingEngine
 from reprogram.model import Reprogrammed
 from reprogram.sources import preprocessing_of
+from reprogram.sources.state import fingerprint_of, tensors_of
 
-__all__ = ["FeatureStore", "StoreEngine"]
+__all__ = ["StoreEngine"]
 
-
-class FeatureStore:
-    """Outputs of frozen bodies, least recently used first, within a budget.
-
-    Args:
-        limit: Bytes to hold at most.
-    """
-
-    def __init__(self, limit: int = 2 << 30) -> None:
-        self.limit = limit
-        self._entries: OrderedDict[tuple, Tensor] = OrderedDict()
-
-    def get(self, key: tuple) -> Tensor | None:
-        if key in self._entries:
-            self._entries.move_to_end(key)
-        return self._entries.get(key)
-
-    def put(self, key: tuple, outputs: Tensor) -> None:
-        self._entries[key] = outputs
-        while sum(map(_bytes, self._entries.values())) > self.limit and len(self._entries) > 1:
-            self._entries.popitem(last=False)
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+_BATCH_SIZE = 256
 
 
 class StoreEngine(Engine):
-    """Looks outputs up; what is missing is computed once by the plain engine."""
+    """Looks outputs up; what is missing is computed once, in order, through the folded source.
+
+    Args:
+        model: Whose outputs; nothing in front of its mapping is trained.
+        data: The images.
+        device: Where missing outputs are computed.
+        precision: "float32" or "bf16", in which they are.
+        store: Where outputs are kept.
+    """
 
     name = "store"
 
     def __init__(
         self,
+        model: Reprogrammed,
         data: ResidentData,
         device: torch.device,
         precision: str,
         store: FeatureStore,
-        batch_size: int = 256,
     ) -> None:
-        self.plain = PlainEngine(data, device, precision)
-        self.store, self.batch_size = store, batch_size
+        self.data, self.device, self.precision, self.store = data, device, precision, store
+        source = model.source
+        self.dtype = source.mean.dtype
+        self.width = (
+            source.num_features if model.mapping.reads == "features" else source.num_classes
+        )
+        way = "folded" if is_frozen_network(source) else "plain"
+        self._origin = {
+            "weights": source.fingerprint,
+            # Equal weights in another architecture are another function.
+            "network": hashlib.sha256(repr(source).encode()).hexdigest(),
+            "preprocessing": preprocessing_of(source),
+            "head": getattr(source, "head", None),
+            "transform": repr(model.input_transform),
+            "transform_state": fingerprint_of(tensors_of(model.input_transform)),
+            "reads": model.mapping.reads,
+            "size": data.size,
+            "precision": f"{precision}, {self.dtype}",
+            # Rounding differs between devices and ways to compute; a result must not.
+            "computed": f"{way} on {device}, {_BATCH_SIZE} images a batch",
+        }
 
     @staticmethod
     def serves(model: Reprogrammed, data: ResidentData) -> bool:
@@ -70,32 +80,44 @@ class StoreEngine(Engine):
         before = (*model.input_transform.parameters(), *model.source.parameters())
         return data.augmentation.margin == 0 and not any(p.requires_grad for p in before)
 
+    @property
+    def size(self) -> int:
+        """Bytes of every view that a run may read."""
+        rows = sum(map(len, self.data.splits.values()))
+        if self.data.augmentation.flip:
+            rows += len(self.data.splits["train"])
+        return rows * self.width * self.dtype.itemsize
+
     def outputs(self, model: Reprogrammed, batch: Batch) -> Float[Tensor, "batch source"]:
-        straight = self._view(model, batch.split, flip=False)[batch.index]
+        straight = self._rows(model, batch, flip=False)
         if batch.draw is None or not batch.draw.flip.any():
             return straight
-        mirrored = self._view(model, batch.split, flip=True)[batch.index]
-        return torch.where(batch.draw.flip[:, None].to(straight.device), mirrored, straight)
+        mirrored = self._rows(model, batch, flip=True)
+        return torch.where(batch.draw.flip[:, None].to(self.device), mirrored, straight)
 
-    def _view(self, model: Reprogrammed, split: str, flip: bool) -> Tensor:
-        data = self.plain.data
-        images = data.splits[split]
-        key = (
-            model.source.fingerprint, preprocessing_of(model.source),
-            getattr(model.source, "head", None), repr(model.input_transform), model.mapping.reads,
-            images.fingerprint, data.size, self.plain.precision, str(self.plain.device), flip,
-        )  # fmt: skip
+    def _rows(self, model: Reprogrammed, batch: Batch, flip: bool) -> Tensor:
+        images = self.data.splits[batch.split]
+        view = {"images": images.fingerprint, "count": len(images), "flip": flip}
+        key = json.dumps(self._origin | view)
         stored = self.store.get(key)
         if stored is None:
-            stored = self._compute(model, split, flip)
-            self.store.put(key, stored)
-        return stored
+            shape = (len(images), self.width)
+            blocks = self._compute(model, batch.split, flip)
+            stored = self.store.make(key, shape, self.dtype, blocks)
+        return stored[batch.index].to(self.device)
 
     @torch.no_grad()
-    def _compute(self, model: Reprogrammed, split: str, flip: bool) -> Tensor:
-        everything = torch.arange(len(self.plain.data.splits[split]))
-        parts = []
-        for batch in in_order(split, everything, self.batch_size):
-            x = self.plain.data.render(batch)
-            parts.append(self.plain.run(model, x.flip(-1) if flip else x))
-        return torch.cat(parts)
+    def _compute(self, model: Reprogrammed, split: str, flip: bool) -> Iterator[Tensor]:
+        engine = SplittingEngine(self._engine(model))
+        for batch in in_order(split, torch.arange(len(self.data.splits[split])), _BATCH_SIZE):
+            yield engine.outputs(model, _mirrored(batch) if flip else batch)
+
+    def _engine(self, model: Reprogrammed) -> PlainEngine:
+        if is_frozen_network(model.source):
+            return FoldedEngine(model, self.data, self.device, self.precision)
+        return PlainEngine(self.data, self.device, self.precision)
+
+
+def _mirrored(batch: Batch) -> Batch:
+    corner, flip = torch.zeros_like(batch.index), torch.ones_like(batch.index, dtype=torch.bool)
+    return Batch(batch.split, batch.index, Draw(corner, corner, flip))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reprogram.data.batches import ResidentData
 from reprogram.engine.folded import FoldedEngine
-from reprogram.engine.window import plan_window
+from reprogram.engine.window import Background, plan_window
 from reprogram.errors import InputError
 from reprogram.input_transforms import BorderPrompt
 from reprogram.model import Reprogrammed
@@ -44,12 +44,21 @@ class WindowEngine(FoldedEngine):
         if plan is None:
             raise InputError(f"engine=window cannot follow this source: {self.reason}")
         self._plan = plan
+        self._prepared: tuple[Tensor, Background] | None = None
 
     def forward(self, model: Reprogrammed, x: Tensor) -> Float[Tensor, "batch source"]:
         transform = model.input_transform
         assert isinstance(transform, BorderPrompt)
-        background = self.source.normalise(transform.prompt()[None])
+        background = self._background(self.source.normalise(transform.prompt()[None]))
         patches = self.source.normalise(transform.check(x))
         if model.mapping.reads == "features":
             return self._plan.logits_and_features(background, patches)[1]
         return self._plan.run(background, patches)
+
+    def _background(self, canvas: Float[Tensor, "1 3 H W"]) -> Tensor | Background:
+        """Where nothing is trained, the maps of an equal canvas serve every batch of a pass."""
+        if torch.is_grad_enabled():
+            return canvas
+        if self._prepared is None or not torch.equal(self._prepared[0], canvas):
+            self._prepared = canvas, self._plan.prepare(canvas)
+        return self._prepared[1]

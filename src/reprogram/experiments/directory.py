@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def run_in_directory(
     task: TargetTask,
     target: str | None = None,
     overwrite: bool = False,
+    on_start: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> tuple[Reprogrammed, bool]:
     """Run a cell and leave its artefact, row and history in `out`.
@@ -41,6 +43,7 @@ def run_in_directory(
         task: The cell's target.
         target: What loads the target again; None is its name.
         overwrite: Whether a run of other settings in `out` is removed first.
+        on_start: Called when everything is checked and training begins.
         options: Passed to :func:`run_cell`.
 
     Returns:
@@ -58,16 +61,17 @@ def run_in_directory(
     distributed.barrier()
     checkpoint = out / "checkpoint.pt"
 
-    def on_start() -> None:  # bad input has been refused by now, and has changed nothing
+    def begin() -> None:  # bad input has been refused by now, and has changed nothing
         if distributed.is_main():
             if replaced:
                 _remove_run(out)
             record = {"identity": identity, "target": target or task.name, "cell": cell.to_dict()}
             write_json(out / "run.json", record)
         distributed.barrier()
+        on_start()
 
     result = run_cell(
-        cell, source=source, task=task, checkpoint=checkpoint, on_start=on_start, **options
+        cell, source=source, task=task, checkpoint=checkpoint, on_start=begin, **options
     )
     if distributed.is_main():
         result.model.save_pretrained(out)

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numpy import ndarray
+from torch import Tensor
 
-from reprogram.data import TargetTask, load_target, plan_split
+from reprogram.data import TargetTask, load_target, plan_split, stratified_subset
 from reprogram.data.augmentation import Augmentation
-from reprogram.data.batches import BatchPlan, ResidentData
+from reprogram.data.batches import BatchPlan, ResidentData, in_order
+from reprogram.data.noise import CLEAN, Noise, noise_note, noisy
 from reprogram.engine import FeatureStore, choose_engine
 from reprogram.environment import environment, resolve_device
-from reprogram.evaluation import evaluate
 from reprogram.experiments.cell import Cell
 from reprogram.methods import get_method
 from reprogram.model import Reprogrammed, count_parameters
-from reprogram.seeds import generator_for
+from reprogram.seeds import generator_for, seed_for
+from reprogram.settings import Settings
 from reprogram.sources import Source, load_source, preprocessing_of
-from reprogram.training import Epoch, Progress, Trace, train
+from reprogram.training import Epoch, Progress, Trace, score, train
 
-__all__ = ["DEFAULT_MAX_MEMORY", "Result", "identity_of", "run_cell", "trial_images"]
+__all__ = [
+    "DEFAULT_MAX_MEMORY",
+    "Result",
+    "identity_of",
+    "load_cell_source",
+    "run_cell",
+    "score_test",
+    "trial_images",
+]
 
 DEFAULT_MAX_MEMORY = 4 << 30
-ROW_SCHEMA = 1
+ROW_SCHEMA = 2
+TEST_BATCH = 256
 
 
 @dataclass
@@ -48,6 +60,8 @@ def run_cell(
     device: str = "auto",
     max_memory: int | None = DEFAULT_MAX_MEMORY,
     store: FeatureStore | None = None,
+    noise_cache: Path | None = None,
+    test: bool = True,
     checkpoint: Path | None = None,
     on_start: Callable[[], None] = lambda: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -58,20 +72,25 @@ def run_cell(
     Args:
         cell: What to run.
         source: The cell's source where the caller has it already; left bitwise as it is.
-        task: The cell's target where the caller has it already.
+        task: The cell's target, without noise, where the caller has it already.
         device: "auto" (cuda, else cpu), "cpu", "cuda", "mps".
         max_memory: Bytes above which a prompt is refused; None refuses none.
         store: Stored features that several cells share.
+        noise_cache: Folder of noisy images that several cells share; None keeps them in memory.
+        test: Whether the test images are looked at; without, the row has no accuracy yet.
         checkpoint: File to resume from and to write after every epoch.
         on_start: Called when everything is checked and training begins.
         on_progress: Called after every optimiser step.
         on_epoch: Called with every finished state.
     """
     started = time.perf_counter()
-    source = source or load_source(cell.source)
+    source = source or load_cell_source(cell.source, cell.source_seed)
     task = task or load_target(cell.target)
+    store = store or FeatureStore()
     on = resolve_device(device)
     method = get_method(cell.method)
+    identity = identity_of(cell, source, task)
+    clean, task = task, noisy(task, cell.noise, cache=noise_cache)
     train_index, val_split, val_index = trial_images(
         task, cell.data_fraction, cell.seed, cell.val_share, cell.train_pool
     )
@@ -81,11 +100,11 @@ def run_cell(
     assert settings.batch_size is not None
     init = generator_for("init", task.name, method.name, cell.seed)
     model = method.build(source, task.class_names, settings, init, max_memory).to(on)
-    splits = {name: task.split(name) for name in dict.fromkeys(("train", val_split, "test"))}
+    read = ("train", val_split, *(("test",) if cell.track_test else ()))
+    splits = {name: task.split(name) for name in dict.fromkeys(read)}
     augmentation = Augmentation(settings.margin or 0, flip=settings.augment != "none")
     data = ResidentData(splits, model.input_transform.image_size, augmentation)
     engine = choose_engine(settings.engine, model, data, on, settings.precision, store)
-    identity = identity_of(cell, source, task)
     on_start()
     plan = BatchPlan(
         torch.as_tensor(train_index), settings.batch_size, augmentation, task.name, cell.seed
@@ -95,14 +114,12 @@ def run_cell(
         val_split=val_split, track_test=cell.track_test, checkpoint=checkpoint, identity=identity,
         on_progress=on_progress, on_epoch=on_epoch,
     )  # fmt: skip
-    test = evaluate(model, task.test)
     own = model.own_tensors()
     row = cell.to_dict() | {
+        "target": task.name,
         "schema": ROW_SCHEMA,
         "status": "done",
         "settings": settings.to_dict(),
-        "accuracy": test.accuracy,
-        "loss": test.loss,
         "val_accuracy": _val_accuracy(trace),
         "selection_rule": trace.selection_rule,
         "selected_epoch": trace.selected_epoch,
@@ -110,7 +127,6 @@ def run_cell(
         "num_classes": task.num_classes,
         "n_train": len(train_index),
         "n_val": len(val_index),
-        "n_test": test.n,
         "steps": trace.steps,
         "trainable_parameters": count_parameters(model),
         "stored_bytes": sum(t.numel() * t.element_size() for t in own.values()),
@@ -118,11 +134,74 @@ def run_cell(
         "seconds": time.perf_counter() - started,
         "engine": engine.name,
         "source_fingerprint": source.fingerprint,
-        "target_fingerprint": task.fingerprint,
+        "target_fingerprint": clean.fingerprint,
         **environment(on),
     }
     model.record = row
+    if test:
+        row |= score_test(model, clean, cell.noise, cell.test_pool, device=device, store=store,
+                          noise_cache=noise_cache)
+        row["seconds"] = time.perf_counter() - started
     return Result(row, model, trace)
+
+
+def score_test(
+    model: Reprogrammed,
+    task: TargetTask,
+    noise: Noise = CLEAN,
+    test_pool: int | None = None,
+    *,
+    device: str = "auto",
+    store: FeatureStore | None = None,
+    noise_cache: Path | None = None,
+) -> dict[str, Any]:
+    """What a row says about the test images, through the engine that serves them best.
+
+    Args:
+        model: A fitted model; its record's settings are read.
+        task: Its target, without noise.
+        noise: What is done to the images.
+        test_pool: Stratified number of test images; None takes all. The same for every seed.
+        device: As for :func:`run_cell`.
+        store: As for :func:`run_cell`.
+        noise_cache: As for :func:`run_cell`.
+    """
+    started = time.perf_counter()
+    note, task = noise_note(task, noise), noisy(task, noise, cache=noise_cache)
+    assert model.record is not None
+    settings = Settings.from_dict(model.record["settings"])
+    labels = task.test.labels
+    index = np.arange(len(labels))
+    if test_pool is not None:
+        index = stratified_subset(labels, test_pool, seed=seed_for("test pool", task.name))
+    data = ResidentData({"test": task.test}, model.input_transform.image_size, Augmentation())
+    engine = choose_engine(
+        settings.engine, model, data, resolve_device(device), settings.precision, store
+    )
+    model.eval()
+    with torch.no_grad():
+        batches = in_order("test", torch.as_tensor(index), TEST_BATCH)
+        logits = torch.cat([model.mapping(engine.outputs(model, batch)) for batch in batches])
+    found = score(logits, torch.from_numpy(labels[index]))
+    return {
+        "accuracy": found.accuracy,
+        "balanced_accuracy": balanced_accuracy(logits, torch.from_numpy(labels[index])),
+        "loss": found.loss,
+        "n_test": found.n,
+        "test_seconds": time.perf_counter() - started,
+        "noise_note": note,
+    }
+
+
+def balanced_accuracy(logits: Float[Tensor, "n target"], labels: Int[Tensor, " n"]) -> float:
+    """Mean over the classes that are there of the share of a class that is recognised."""
+    hits = (logits.argmax(1).cpu() == labels).double()
+    return float(torch.stack([hits[labels == c].mean() for c in labels.unique()]).mean())
+
+
+def load_cell_source(name: str, source_seed: int | None, **options: Any) -> Source:
+    """The source of a cell: of several trainings of one source, the one with that seed."""
+    return load_source(name, **options)
 
 
 def trial_images(
@@ -145,7 +224,8 @@ def trial_images(
 
 def identity_of(cell: Cell, source: Source, task: TargetTask) -> str:
     """The cell's key with everything of source and target that determines its result."""
-    return cell.key(
+    # The set's own name, not the path that it lies at here.
+    return replace(cell, target=task.name).key(
         source.fingerprint, preprocessing_of(source), task.fingerprint, f"schema {ROW_SCHEMA}"
     )
 

@@ -30,7 +30,7 @@ class Noise:
     def __str__(self) -> str:
         if self.kind == "clean":
             return "clean"
-        return f"{self.kind}-{self.severity}" + (f"@{self.split}" if self.split else "")
+        return f"{self.kind}:{self.severity}" + (f"@{self.split}" if self.split else "")
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,10 @@ def run_of(row: Row) -> tuple[Any, Any]:
 
 
 def noise_of(row: Row) -> Noise:
-    """The noise of a row, given as None, ``"clean"``, ``"blur-3@test"`` or a mapping of its parts.
+    """The noise of a row, given as None, ``"none"``, ``"blur:3@test"`` or a mapping of its parts.
 
-    >>> str(noise_of({"noise": {"kind": "blur", "severity": 3, "split": "test"}}))
-    'blur-3@test'
+    >>> str(noise_of({"noise": {"kind": "blur", "severity": 3, "on": "test"}}))
+    'blur:3@test'
     """
     noise = row.get("noise")
     if noise in (None, "", "none", "clean"):
@@ -153,8 +153,8 @@ def noise_of(row: Row) -> Noise:
     if isinstance(noise, Mapping):
         kind = str(noise.get("kind") or "clean")
         severity = int(noise.get("severity") or 0)
-        return Noise() if kind == "clean" else Noise(kind, severity, str(noise.get("split") or ""))
-    parts = re.fullmatch(r"(.+?)(?:-(\d+))?(?:@(.+))?", str(noise))
+        return Noise() if kind == "clean" else Noise(kind, severity, str(noise.get("on") or ""))
+    parts = re.fullmatch(r"(.+?)(?::(\d+))?(?:@(.+))?", str(noise))
     assert parts is not None, "every text that is not empty matches"
     return Noise(parts[1], int(parts[2] or 0), parts[3] or "")
 

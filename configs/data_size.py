@@ -1,0 +1,56 @@
+"""Data size: when does reprogramming work, and how much does it want?
+
+What it answers: accuracy of the report's four methods, and of three more, at 20 to 100 % of a pool of
+2,000 training images; how many points each gains from 20 % to 100 %; and whether that is the images
+or the steps: five times fewer images are five times fewer steps at the same number of epochs, so a
+control trains with 20 % of the images for as many steps as 100 % takes (`@steps`).
+
+Source: embedded (ResNet-20, CIFAR-100 at 32 px, 67.9 %). Targets: CIFAR-10 (near), GTSRB, QuickDraw-8
+(far). 15 epochs, batch 64, 3 seeds; the learning rate of each pair and method is chosen on
+validation (rates.json). The whole test set is scored, once.
+
+Command (REPROGRAM_DATA names the folder of the .npz files):
+    reprogram bench tune configs/data_size.py --out results/data_size
+    reprogram bench run configs/data_size.py --out results/data_size
+    reprogram bench report results/data_size
+
+Hardware, wall time and result: results/README.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reprogram.experiments import Cell, Rates, product
+
+TARGETS = ("cifar10.npz", "gtsrb.npz", "quickdraw8.npz")
+METHODS = (
+    "none+ilm",
+    "linear-probe",
+    "head-finetune",
+    "full-finetune",
+    "reprogramming",
+    "pad+ilm",
+    "smm+linear",
+)
+TRAINED = METHODS[1:]
+POOL, EPOCHS, BATCH = 2_000, 15, 64
+STEPS = EPOCHS * -(-POOL * 9 // 10 // BATCH)  # of 100 %: 1,800 images after validation
+RATES = Rates(Path(__file__).parents[1] / "results" / "data_size" / "rates.json")
+
+
+def grid() -> list[Cell]:
+    """Five sizes at equal epochs, then the smallest at equal steps."""
+    common = {
+        "sources": ("embedded",), "targets": TARGETS, "seeds": (0, 1, 2), "rates": RATES,
+        "train_pool": POOL,
+    }  # fmt: skip
+    sizes = product(
+        methods=METHODS, fractions=(0.2, 0.4, 0.6, 0.8, 1.0),
+        settings={"epochs": EPOCHS, "batch_size": BATCH}, **common,
+    )  # fmt: skip
+    control = product(
+        methods=tuple(f"{method}@steps" for method in TRAINED), fractions=(0.2,),
+        settings={"steps": STEPS, "batch_size": BATCH}, **common,
+    )  # fmt: skip
+    return sizes + control

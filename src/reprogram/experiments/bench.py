@@ -1,0 +1,159 @@
+"""run_grid: every cell of a grid that has no result yet, by an executor, into a results store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reprogram.environment import git_sha
+from reprogram.experiments.executors import Executor, Lost, Report
+from reprogram.experiments.jobs import Context, Event, Job, jobs_of
+from reprogram.experiments.results import Entry, ResultStore
+
+__all__ = ["GridProgress", "run_grid", "status_of"]
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_EVERY = 2.0  # seconds between what `bench status` sees
+
+
+@dataclass
+class GridProgress:
+    """How far a grid is.
+
+    Attributes:
+        total: Cells in the grid.
+        counts: Cells by status: done, failed, skipped.
+        running: What works now, with its epoch where it has one.
+        estimate: Seconds left by the pace of this run; None before the first cell is done.
+    """
+
+    total: int
+    counts: dict[str, int]
+    running: dict[str, dict[str, Any]] = field(default_factory=dict)
+    estimate: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "total": self.total, **self.counts,
+            "missing": self.total - sum(self.counts.values()),
+            "running": [{"job": name, **info} for name, info in self.running.items()],
+            "seconds_left": self.estimate,
+        }  # fmt: skip
+
+
+def run_grid(
+    entries: Sequence[Entry],
+    store: ResultStore,
+    executor: Executor,
+    context: Context,
+    on_progress: Callable[[GridProgress], None] = lambda _: None,
+    *,
+    fits: ResultStore | None = None,
+) -> GridProgress:
+    """Run what is missing; the caller holds the store's lock.
+
+    A cell whose worker is lost runs again; after the executor's last attempt its row says failed.
+    Stopped at any moment, everything that was done is kept, and the same call goes on.
+
+    Args:
+        entries: The cells.
+        store: Where rows are written.
+        executor: What runs them.
+        context: What the workers need to know.
+        on_progress: Called with every change.
+        fits: Where fits are trained and kept; by default beside the rows.
+
+    Returns:
+        How the grid stands at the end.
+    """
+    have = {entry.key: store.read(entry.key) for entry in entries}
+    progress = GridProgress(len(entries), {"done": 0, "failed": 0, "skipped": 0})
+    for row in have.values():
+        if row is not None:
+            progress.counts[row["status"]] += 1
+    todo = [entry for entry in entries if have[entry.key] is None]
+    jobs = jobs_of(todo, (fits or store).fit_directory)
+    pace = _Pace(len(jobs), executor.workers)
+    last = 0.0
+    on_progress(progress)
+    for report in executor.run(jobs, context):
+        _take(report, store, progress)
+        if report.what is None:
+            pace.jobs_done += 1
+        progress.estimate = pace.seconds_left
+        on_progress(progress)
+        if time.monotonic() - last > PROGRESS_EVERY:
+            last = time.monotonic()
+            store.write_progress(progress.to_dict())
+    store.write_progress(progress.to_dict())
+    return progress
+
+
+def _take(report: Report, store: ResultStore, progress: GridProgress) -> None:
+    """Write what a job tells, and count it."""
+    job, what = report.job, report.what
+    if what is None:
+        progress.running.pop(job.name, None)
+    elif isinstance(what, Event) and what.key is None:
+        progress.running[job.name] = what.content
+    elif isinstance(what, Event):
+        assert what.key is not None
+        store.write(what.key, what.content)
+        progress.counts[what.content["status"]] += 1
+    else:
+        progress.running.pop(job.name, None)
+        _lost(job, what, store, progress)
+
+
+def _lost(job: Job, lost: Lost, store: ResultStore, progress: GridProgress) -> None:
+    logger.warning("%s: %s%s", job.name, lost.reason, "; it runs again" if lost.again else "")
+    if lost.again:
+        return
+    for key, cell in job.cells:
+        if store.has(key):
+            continue
+        error = f"given up: {lost.reason}, each time it was tried"
+        row = {"status": "failed", "error": error, "traceback": "", "git_sha": git_sha()}
+        store.write(key, cell.to_dict() | row)
+        progress.counts["failed"] += 1
+
+
+class _Pace:
+    """Time left, from the jobs that this run has finished."""
+
+    def __init__(self, jobs: int, workers: int) -> None:
+        self.jobs, self.workers, self.jobs_done = jobs, workers, 0
+        self._started = time.monotonic()
+
+    @property
+    def seconds_left(self) -> float | None:
+        if not self.jobs_done:
+            return None
+        return (time.monotonic() - self._started) / self.jobs_done * (self.jobs - self.jobs_done)
+
+
+def status_of(store: ResultStore) -> dict[str, Any]:
+    """Counts of the cells that belong to a store, what runs now, and why cells failed."""
+    counts = {"done": 0, "failed": 0, "skipped": 0}
+    broken = []
+    entries = store.entries()
+    for entry in entries:
+        row = store.read(entry.key)
+        if row is None:
+            continue
+        counts[row["status"]] += 1
+        if row["status"] != "done":
+            reason = row.get("reason") or row.get("error")
+            broken.append({"key": entry.key, "status": row["status"], "reason": reason}
+                          | {"cell": entry.cell.to_dict()})  # fmt: skip
+    running = store.progress()
+    return GridProgress(len(entries), counts).to_dict() | {
+        "active": running is not None,
+        "running": (running or {}).get("running", []),
+        "seconds_left": (running or {}).get("seconds_left"),
+        "broken": broken,
+    }

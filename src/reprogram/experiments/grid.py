@@ -1,0 +1,173 @@
+"""Grids: lists of cells from a config file or from flags, and the keys of their results."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reprogram.data.noise import CLEAN, Noise
+from reprogram.errors import InputError
+from reprogram.experiments.cell import Cell
+from reprogram.experiments.jobs import Context, cell_source, cell_task
+from reprogram.experiments.results import COMMAND_LINE, Entry
+from reprogram.experiments.run import identity_of
+from reprogram.methods import get_method
+from reprogram.settings import Settings
+
+__all__ = ["Rates", "entries_of", "product", "read_config", "settings_with"]
+
+
+def read_config(path: Path) -> list[Cell]:
+    """The cells of a config: a Python file with `grid() -> list[Cell]`.
+
+    Raises:
+        InputError: The file is none, breaks, or its grid is not a list of different cells.
+    """
+    if not path.is_file():
+        raise InputError(f"config {path} is no file. Give one such as configs/data_size.py.")
+    spec = importlib.util.spec_from_file_location(f"reprogram_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"config {path} is no Python file. It needs grid() -> list[Cell].")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        cells = module.grid()
+    except InputError:
+        raise
+    except Exception as error:  # the config is the user's
+        raise InputError(f"config {path}: {type(error).__name__}: {error}") from error
+    if not isinstance(cells, list) or not cells or not all(isinstance(c, Cell) for c in cells):
+        raise InputError(f"config {path}: grid() must return a list of Cells, got {cells!r:.80}.")
+    return cells
+
+
+def product(
+    *,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    methods: Sequence[str],
+    fractions: Sequence[float] = (1.0,),
+    seeds: Sequence[int] = (0,),
+    noises: Sequence[Noise] = (CLEAN,),
+    source_seeds: Sequence[int | None] = (None,),
+    settings: Mapping[str, Any] | None = None,
+    rates: Rates | None = None,
+    **common: Any,
+) -> list[Cell]:
+    """Every combination, seed after seed, so that an interrupted grid holds whole tables first.
+
+    Args:
+        sources: As for `load_source`.
+        targets: As for `load_target`.
+        methods: Names in METHODS.
+        fractions: Shares of every class's training images.
+        seeds: Trials; where a source was trained per seed, `source_seeds` goes along with them.
+        noises: What is done to the images.
+        source_seeds: Trainings of the source; one for all trials, or one a trial.
+        settings: Changes to every method's published settings, where the method reads them.
+        rates: Learning rates chosen on validation.
+        common: Other fields of every cell, such as `train_pool`.
+    """
+    if len(source_seeds) == 1:
+        source_seeds = list(source_seeds) * len(seeds)
+    if len(source_seeds) != len(seeds):
+        raise InputError(
+            f"source_seeds has {len(source_seeds)} entries for {len(seeds)} seeds: give one for all "
+            "or one a seed."
+        )
+    cells = []
+    trials = list(zip(seeds, source_seeds, strict=True))
+    places = itertools.product(trials, sources, targets, noises, methods, fractions)
+    for (seed, source_seed), source, target, noise, method, fraction in places:
+        chosen = settings_with(method, settings or {})
+        if rates is not None:
+            chosen = rates.apply(chosen, source, target, method)
+        cells.append(
+            Cell(
+                source, target, method, fraction, seed, settings=chosen, noise=noise,
+                source_seed=source_seed, **common,
+            )
+        )  # fmt: skip
+    return cells
+
+
+def settings_with(method: str, changes: Mapping[str, Any]) -> Settings:
+    """A method's published settings with those changes that it reads."""
+    known = get_method(method)
+    return known.settings.updated(known.settings_read(dict(changes)))
+
+
+RATE_FIELDS = ("lr", "lr_mask", "lr_linear", "lr_mapping")
+
+
+class Rates:
+    """Learning rates chosen on validation, as `bench tune` writes them into rates.json.
+
+    Args:
+        path: The file; where it is missing, the published rates hold.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._factors: dict[tuple[str, str, str], float] = {}
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            for row in document["rates"]:
+                place = (row["source"], row["target"], row["method"])
+                self._factors[place] = float(row["factor"])
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is no file of rates ({error}). Make it again: reprogram bench tune."
+            ) from error
+
+    def apply(self, settings: Settings, source: str, target: str, method: str) -> Settings:
+        """The settings with all rates of the method times the factor chosen for this pair.
+
+        A variant that was not tuned itself takes the factor of the method that it varies.
+        """
+        base = method.partition("@")[0]
+        factor = self._factors.get((source, target, method))
+        factor = self._factors.get((source, target, base), 1.0) if factor is None else factor
+        return scaled(settings, factor)
+
+
+def scaled(settings: Settings, factor: float) -> Settings:
+    """All learning rates of a method, times a factor.
+
+    >>> scaled(Settings(lr=0.02, lr_mask=0.01), 3.0).lr_mask
+    0.03
+    """
+    values = {name: getattr(settings, name) for name in RATE_FIELDS}
+    # Ten digits: 3 * 0.01 is 0.03, in the row and in the key.
+    return settings.updated(
+        {k: float(f"{v * factor:.10g}") for k, v in values.items() if v is not None}
+    )
+
+
+def entries_of(
+    cells: Iterable[Cell], context: Context, origin: str = COMMAND_LINE
+) -> list[Entry]:
+    """The cells with their keys, which name data and weights by fingerprint.
+
+    Raises:
+        InputError: A source or target that cannot be loaded, or a cell that is there twice.
+    """
+
+    entries: dict[str, Entry] = {}
+    for cell in cells:
+        get_method(cell.method)
+        source, task = cell_source(cell, context), cell_task(cell, context)
+        key = identity_of(cell, source, task)[:KEY_LENGTH]
+        fit = identity_of(cell.fit, source, task)[:KEY_LENGTH]
+        if key in entries:
+            raise InputError(f"the grid holds a cell twice: {cell}. Every cell is run once.")
+        entries[key] = Entry(key, fit, cell, task.name, origin)
+    return list(entries.values())
+
+
+KEY_LENGTH = 32  # of 64 hexadecimal digits: still far more than any grid needs

@@ -1,0 +1,82 @@
+"""Fair settings: a learning rate for each pair and method, chosen once on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from reprogram.data.noise import CLEAN
+from reprogram.errors import InputError
+from reprogram.experiments.cell import Cell
+from reprogram.experiments.grid import RATE_FIELDS, scaled
+from reprogram.methods import get_method
+from reprogram.settings import Settings
+
+__all__ = ["FACTORS", "chosen_rates", "tuning_cells"]
+
+FACTORS = (1.0, 3.0, 10.0)
+RULE = (
+    "all published rates of a method times 1, 3 or 10: the highest validation accuracy at 100% of "
+    "the training images, seed 0; ties: the smallest. No test image is looked at."
+)
+
+
+def tuning_cells(cells: Iterable[Cell]) -> list[Cell]:
+    """For each pair and method of a grid, its first trial at 100% with each factor.
+
+    A method that trains nothing has nothing to choose; a control by steps takes its method's rate.
+    """
+    first: dict[tuple[str, str, str], Cell] = {}
+    for cell in cells:
+        place = (cell.source, cell.target, cell.method)
+        control = cell.settings is not None and cell.settings.steps is not None
+        if control or get_method(cell.method).trains == "nothing":
+            continue
+        if place not in first or _trial(cell) < _trial(first[place]):
+            first[place] = cell
+    result = []
+    for cell in first.values():
+        base = _published_rates(cell)
+        clean = replace(cell, data_fraction=1.0, noise=CLEAN, test_pool=None, track_test=False)
+        result += [replace(clean, settings=scaled(base, factor)) for factor in FACTORS]
+    return list(dict.fromkeys(result))
+
+
+def _trial(cell: Cell) -> tuple[int, int]:
+    return cell.seed, cell.source_seed or 0
+
+
+def _published_rates(cell: Cell) -> Settings:
+    """A cell's settings with the rates that its method was published with."""
+    published = get_method(cell.method).settings
+    rates = {name: getattr(published, name) for name in RATE_FIELDS}
+    return (cell.settings or published).updated(rates)
+
+
+def chosen_rates(cells: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The document of rates.json, from the rows of tuning cells.
+
+    Raises:
+        InputError: A pair and method without a single finished row.
+    """
+    tried: dict[tuple[str, str, str], dict[float, dict[str, Any]]] = {}
+    for cell, row in zip(cells, rows, strict=True):
+        published = get_method(cell.method).settings
+        assert cell.settings is not None
+        factor = float(f"{cell.settings.lr / published.lr:.6g}")
+        tried.setdefault((cell.source, cell.target, cell.method), {})[factor] = row
+    chosen = []
+    for (source, target, method), found in sorted(tried.items()):
+        done = {f: row["val_accuracy"] for f, row in found.items() if row["status"] == "done"}
+        if not done:
+            raise InputError(f"{source} -> {target}, {method}: no rate could be tried.")
+        best = min(done, key=lambda f: (-done[f], f))
+        settings = found[best]["settings"]
+        chosen.append({
+            "source": source, "target": target, "method": method, "factor": best,
+            "rates": {k: settings[k] for k in RATE_FIELDS if settings[k] is not None},
+            "val_accuracy": {f"{f:g}": done[f] for f in sorted(done)},
+            "n_val": found[best]["n_val"],
+        })  # fmt: skip
+    return {"rule": RULE, "rates": chosen}
