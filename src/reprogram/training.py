@@ -22,7 +22,7 @@ from torch import Tensor
 from reprogram import distributed
 from reprogram.checkpoint import load_checkpoint, save_checkpoint
 from reprogram.data.batches import Batch, BatchPlan, epoch_batches, in_order
-from reprogram.engine import Engine
+from reprogram.engine import Engine, Parts, require_memory, uses_batch_statistics
 from reprogram.errors import InputError
 from reprogram.model import Reprogrammed, trainable
 from reprogram.seeds import seed_for
@@ -133,6 +133,8 @@ def train(
         The trace of the run.
     """
     loop = _Loop(model, engine, labels, plan, val_index, settings, val_split, track_test)
+    largest = Batch("train", plan.index[: plan.batch_size])
+    require_memory(model, engine, distributed.shard(largest))
     if checkpoint is not None:
         loop.restore(checkpoint, identity)
     if not loop.trace.history:
@@ -164,6 +166,7 @@ class _Loop:
         self.val_index, self.val_split, self.track_test = val_index, val_split, track_test
         self.settings = settings
         self.params = list(trainable(model).values())
+        self.parts = Parts()
         steps_per_epoch = math.ceil(len(plan.index) / plan.batch_size)
         self.total_steps, self.epochs = settings.epochs * steps_per_epoch, settings.epochs
         if settings.steps is not None:
@@ -219,21 +222,33 @@ class _Loop:
         return total / seen
 
     def _step(self, batch: Batch) -> float:
-        mine = distributed.shard(batch)
-        targets = self.labels[batch.split][mine.index]
-        logits = self.model.mapping(self.engine.outputs(self.model, mine))
-        loss = loss_sum(logits, targets.to(logits.device), self.settings) / len(batch.index)
-        value = distributed.sum_scalar(float(loss.detach()))
+        def backward(parts: list[Batch]) -> float:
+            return self._backward(parts, len(batch.index))
+
+        splittable = not uses_batch_statistics(self.model)
+        loss = self.parts.run(distributed.shard(batch), backward, splittable)
+        value = distributed.sum_scalar(loss)
         if not math.isfinite(value):
             raise InputError(
                 f"the training loss became {value} at lr={self.settings.lr:g}. Lower the learning rate."
             )
-        assert self.optimizer is not None
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         distributed.sum_gradients(self.params)
+        assert self.optimizer is not None
         self.optimizer.step()
         return value
+
+    def _backward(self, parts: list[Batch], n: int) -> float:
+        """Gradient of the mean loss over a batch of n images, summed over the batch's parts."""
+        assert self.optimizer is not None
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for part in parts:
+            targets = self.labels[part.split][part.index]
+            logits = self.model.mapping(self.engine.outputs(self.model, part))
+            loss = loss_sum(logits, targets.to(logits.device), self.settings) / n
+            loss.backward()
+            total += float(loss.detach())
+        return total
 
     def _set_rates(self) -> None:
         factor = rate_factor(self.settings, self.trace.steps, self.total_steps)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cases import tiny_source, tiny_task
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from reprogram.cli import run as run_command
 from reprogram.engine import FeatureStore, StoreEngine
 from reprogram.engine.feature_file import read_matrix, write_matrix
 from reprogram.errors import InputError
@@ -248,6 +250,14 @@ def test_the_folder_stays_within_its_limit_and_keeps_other_files(tmp_path: Path)
     assert FeatureStore(directory=tmp_path).get("a") is None
 
 
+def test_processes_that_need_more_than_the_folder_may_hold(tmp_path: Path) -> None:
+    """Another process removes the file between its writing and its reading."""
+    store = FeatureStore(directory=tmp_path)
+    store.get = lambda key: [p.unlink() for p in tmp_path.iterdir()] and None
+    with pytest.raises(InputError, match="Raise --feature-cache-size"):
+        make(store, "a")
+
+
 def test_what_does_not_fit_is_recomputed_instead(tmp_path: Path) -> None:
     """60 training images of 12 float64 logits."""
     size = 60 * 12 * 8
@@ -269,3 +279,30 @@ def test_auto_takes_the_store_only_where_nothing_before_the_mapping_changes() ->
     assert run("auto", "pad+linear").row["engine"] == "folded"
     with pytest.raises(InputError, match="frozen body"):
         run("store", "pad+ilm")
+
+
+def test_the_command_line_shares_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], computed: list[tuple[str, bool]]
+) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (40, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / "set.npz", train_images=images, train_labels=labels)
+    cache = tmp_path / "cache"
+
+    def fit(seed: int, *more: str) -> str:
+        words = ["fit", "--target", tmp_path / "set.npz", "--method", "head-finetune", "--epochs", 1,
+                 "--seed", seed, "--out", tmp_path / f"run{seed}", *more]  # fmt: skip
+        assert run_command([str(word) for word in words]) == 0
+        return capsys.readouterr().err
+
+    assert f"MiB in {cache}" in fit(0, "--feature-cache", str(cache))
+    assert len(list(cache.glob("*.safetensors"))) == len(computed) == 2  # training and test images
+    assert "storing" not in fit(1, "--feature-cache", str(cache))
+    assert len(computed) == 2
+    assert "in memory" in fit(2)
+
+
+def test_a_folder_size_that_is_no_size(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["fit", "--target", "digits", "--feature-cache-size", "much"]) == 2
+    assert "--feature-cache-size 'much'" in capsys.readouterr().err

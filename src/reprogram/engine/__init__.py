@@ -104,7 +104,7 @@ def fastest(
             return stored
     if not is_frozen_network(model.source):
         return PlainEngine(data, device, precision)
-    if isinstance(model.input_transform, BorderPrompt) and precision == "float32":
+    if isinstance(model.input_transform, BorderPrompt):
         try:
             windowed = WindowEngine(model, data, device, precision)
         except InputError:  # the network's graph cannot be followed

@@ -91,7 +91,11 @@ class FeatureStore:
                 "Give another folder, or none to keep features in memory."
             ) from error
         made = self.get(key)
-        assert made is not None
+        if made is None:
+            raise InputError(
+                f"feature cache {self.directory} is too small for the processes that share it: one "
+                "removed what another had just made. Raise --feature-cache-size."
+            )
         return made
 
     def _path(self, key: str) -> Path:
@@ -118,9 +122,11 @@ class FeatureStore:
                 held += state.st_size
         for _, path, bytes_ in sorted(used):
             if held + size <= self.disk_limit:
-                return
+                break
             path.unlink(missing_ok=True)
             held -= bytes_
+        for key in [key for key in self._entries if not self._path(key).exists()]:
+            del self._entries[key]  # a mapped file takes its space as long as it is mapped
 
 
 def _stacked(blocks: Iterable[Tensor], shape: tuple[int, int]) -> Tensor:

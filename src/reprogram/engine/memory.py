@@ -22,7 +22,7 @@ __all__ = ["available_memory", "require_memory", "step_memory"]
 # Gradient, Adam's two moments, the copy of the best state.
 _COPIES = 4
 # Networks hold up to a few hundred times their input: what is far from the limit is not measured.
-_MOST_PER_PIXEL = 1000
+_MOST_PER_INPUT = 1000
 
 
 def require_memory(model: Reprogrammed, engine: Engine, batch: Batch) -> None:
@@ -40,9 +40,10 @@ def require_memory(model: Reprogrammed, engine: Engine, batch: Batch) -> None:
         InputError: It does not fit; names the need and the batch size that would fit.
     """
     free, size = available_memory(), len(batch.index)
-    pixels = 3 * size * model.input_transform.canvas**2 * model.source.mean.element_size()
-    small = free is None or _MOST_PER_PIXEL * pixels <= free
-    if small or model.source.mean.device.type != "cpu" or not _parameters(model):
+    inputs = 3 * size * model.input_transform.canvas**2 * model.source.mean.element_size()
+    if free is None or model.source.mean.device.type != "cpu" or not _parameters(model):
+        return
+    if _MOST_PER_INPUT * inputs <= free:
         return
     fixed, each = step_memory(model, engine, batch)
     if fixed + size * each <= free:
@@ -96,7 +97,7 @@ class _Held(TorchDispatchMode):
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.peak = self.now = self.after_forward = 0
-        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
+        self._seen = {tensor.untyped_storage().data_ptr() for tensor in known}
 
     @classmethod
     def by_step(cls, model: Reprogrammed, engine: Engine, batch: Batch) -> _Held:
@@ -121,13 +122,13 @@ class _Held(TorchDispatchMode):
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        identity = storage._cdata
-        if identity not in self._seen:
-            self._seen.add(identity)
-            self.now += storage.nbytes()
+        address, size = storage.data_ptr(), storage.nbytes()
+        if size and address not in self._seen:
+            self._seen.add(address)
+            self.now += size
             self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._release, identity, storage.nbytes()).atexit = False
+            weakref.finalize(storage, self._release, address, size).atexit = False
 
-    def _release(self, identity: int, size: int) -> None:
-        self._seen.discard(identity)
+    def _release(self, address: int, size: int) -> None:
+        self._seen.discard(address)
         self.now -= size

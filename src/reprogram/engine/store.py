@@ -102,11 +102,11 @@ class StoreEngine(Engine):
         stored = self.store.get(key)
         if stored is None:
             shape = (len(images), self.width)
-            blocks = self._compute(model, batch.split, flip)
-            stored = self.store.make(key, shape, self.dtype, blocks)
+            with torch.no_grad():
+                blocks = self._compute(model, batch.split, flip)
+                stored = self.store.make(key, shape, self.dtype, blocks)
         return stored[batch.index].to(self.device)
 
-    @torch.no_grad()
     def _compute(self, model: Reprogrammed, split: str, flip: bool) -> Iterator[Tensor]:
         engine = SplittingEngine(self._engine(model))
         for batch in in_order(split, torch.arange(len(self.data.splits[split])), _BATCH_SIZE):

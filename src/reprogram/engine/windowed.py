@@ -8,12 +8,21 @@ from torch import Tensor
 
 from reprogram.data.batches import ResidentData
 from reprogram.engine.folded import FoldedEngine
-from reprogram.engine.window import Background, plan_window
+from reprogram.engine.window import Background, Planned, plan_window
 from reprogram.errors import InputError
 from reprogram.input_transforms import BorderPrompt
 from reprogram.model import Reprogrammed
+from reprogram.sources import NetworkSource
 
-__all__ = ["WindowEngine"]
+__all__ = ["WindowEngine", "plan_padding"]
+
+
+def plan_padding(source: NetworkSource, transform: BorderPrompt) -> Planned:
+    """The windowed forward pass of a source for the images of a padding prompt."""
+    return plan_window(
+        source.network, canvas=transform.canvas, image_size=transform.image_size,
+        top=transform.top, left=transform.left, head=source.head,
+    )  # fmt: skip
 
 
 class WindowEngine(FoldedEngine):
@@ -37,10 +46,7 @@ class WindowEngine(FoldedEngine):
                 "engine=window needs a padding prompt (pad or pad-raw). Use engine=auto."
             )
         super().__init__(model, data, device, precision)
-        plan, self.reason = plan_window(
-            self.source.network, canvas=transform.canvas, image_size=transform.image_size,
-            top=transform.top, left=transform.left, head=self.source.head,
-        )  # fmt: skip
+        plan, self.reason = plan_padding(self.source, transform)
         if plan is None:
             raise InputError(f"engine=window cannot follow this source: {self.reason}")
         self._plan = plan
