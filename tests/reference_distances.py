@@ -37,6 +37,6 @@ def slow_otdd(x: np.ndarray, a: np.ndarray, y: np.ndarray, b: np.ndarray) -> flo
 
     cost = ((x[:, None] - y[None]) ** 2).sum(2)
     total = np.empty_like(cost)
-    for k, l in np.ndindex(cost.shape):
-        total[k, l] = cost[k, l] + least(cost[a == a[k]][:, b == b[l]])
+    for i, j in np.ndindex(cost.shape):
+        total[i, j] = cost[i, j] + least(cost[a == a[i]][:, b == b[j]])
     return float(np.sqrt(least(total)))

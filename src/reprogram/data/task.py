@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import NamedTuple, final
 
 import numpy as np
@@ -263,6 +263,18 @@ class TargetTask:
             native_size=self._native_size,
             max_memory=self.max_memory,
         )
+
+    def part(self, name: str) -> Part:
+        """What one split is made of, for a task that changes it."""
+        return self._read(name)._part
+
+    def replacing(self, parts: Mapping[str, Callable[[], Part]]) -> TargetTask:
+        """The task with other images or labels in some splits; it keeps its name."""
+        readers = {name: partial(self.part, name) for name in self.split_names}
+        return TargetTask(
+            self.name, self.class_names, readers | dict(parts), native_size=self.native_size,
+            max_memory=self.max_memory,
+        )  # fmt: skip
 
     @cached_property
     def native_size(self) -> int | None:

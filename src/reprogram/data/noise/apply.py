@@ -43,27 +43,14 @@ def noisy(
         kind.version()  # says now what is missing, not in the middle of a run
     folder = (cache or cache_dir()) / "noise"
     limit = task.max_memory if max_memory is None else max_memory
-    readers = {
-        name: partial(_part, task, noise, name, folder, limit)
-        if noise.touches(name)
-        else partial(_clean, task, name)
-        for name in task.split_names
-    }
-    return TargetTask(
-        task.name,
-        task.class_names,
-        readers,
-        native_size=task.native_size,
-        max_memory=task.max_memory,
+    touched = [name for name in task.split_names if noise.touches(name)]
+    return task.replacing(
+        {name: partial(_part, task, noise, name, folder, limit) for name in touched}
     )
 
 
-def _clean(task: TargetTask, split: str) -> Part:
-    return task._read(split)._part
-
-
 def _part(task: TargetTask, noise: Noise, split: str, folder: Path, max_memory: int) -> Part:
-    clean, kind = _clean(task, split), NOISES[noise.kind]
+    clean, kind = task.part(split), NOISES[noise.kind]
     draw = (task.name, noise.kind, noise.severity, noise.seed, split)
     if isinstance(kind, LabelNoise):
         rng = np.random.default_rng(seed_for("noise", *draw))
