@@ -13,9 +13,9 @@ from reprogram.methods import METHODS, get_method
 from reprogram.model import Reprogrammed, trainable
 from reprogram.training import make_optimizer
 
-NAMES = [*METHODS, "pad+ilm@refit"]
+NAMES = [*METHODS, "pad+ilm@refit", "pad+flm@linearized", "full+linear@linearized"]
 # What a row says about the machine and the moment, not about the result.
-CIRCUMSTANCES = {"seconds", "images_per_second"}
+CIRCUMSTANCES = {"seconds", "test_seconds", "images_per_second"}
 
 
 def trains_something(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -131,7 +131,7 @@ def plan(
         "refused": [{"pair": list(p), "reason": r} for p, r in cost.refused.items()],
     }  # fmt: skip
     lines = [
-        f"{len(entries)} cells, {len(todo)} to run:   about {_time(cost.seconds / workers)} with "
+        f"{_cells(len(entries))}, {len(todo)} to run:   about {_time(cost.seconds / workers)} with "
         f"{workers} worker{'s' if workers > 1 else ''} of {place.threads} thread"
         f"{'s' if place.threads > 1 else ''}   {cost.bytes / 1e6:,.1f} MB of fitted models",
         *_cost_lines(todo, cost.costs),
@@ -149,7 +149,7 @@ def _cost_lines(entries: list[Entry], costs: dict[tuple[str, str, str], Any]) ->
         counts[place] = counts.get(place, 0) + 1
     wide = max((len(" -> ".join(p[:2])) for p in costs), default=0)
     return [
-        f"  {' -> '.join(p[:2]):<{wide}}  {p[2]:<16} {counts[p]:>5} cells   "
+        f"  {' -> '.join(p[:2]):<{wide}}  {p[2]:<16} {_cells(counts[p]):>11}   "
         f"{1e3 * c.step:8.3f} ms a step and image   {1e3 * c.look:7.3f} ms a look"
         f"{', stored' if c.stored else ''}"
         for p, c in sorted(costs.items())
@@ -161,6 +161,7 @@ def run(
     config: Path | None = None,
     *,
     out: Path,
+    fits: Path | None = None,
     grid: Cells = Grid(),  # noqa: B008
     place: Running = Place(),  # noqa: B008
 ) -> int:
@@ -169,6 +170,7 @@ def run(
     Args:
         config: A Python file with grid() -> list[Cell].
         out: Directory of results.
+        fits: Another directory of results whose fits are used, and added to.
     """
     from reprogram.experiments.results import ResultStore
 
@@ -176,7 +178,8 @@ def run(
     with store.locked():
         entries = entries_for(config, grid, place, out)
         store.add(entries, _command())
-        end = _run(entries, store, place)
+        with ResultStore(fits).locked() if fits else nullcontext():
+            end = _run(entries, store, place, fits=ResultStore(fits) if fits else None)
     return _finish(store, end, place)
 
 
@@ -218,7 +221,7 @@ def tune(
     from reprogram.files import write_json
 
     store, tuned = ResultStore(out), ResultStore(out / "tune")
-    with store.locked():
+    with store.locked(), tuned.locked():
         cells = tuning_cells(cells_for(config, grid))
         entries = entries_of(cells, context_of(place, None), origin="tune")
         tuned.add(entries, _command())
@@ -232,7 +235,9 @@ def tune(
         + "".join(f"   x{f} {100 * v:.1f} %" for f, v in r["val_accuracy"].items())
         for r in document["rates"]
     ]
-    lines.append(f"kept in {out / 'rates.json'}   next: reprogram bench run {config or '...'} --out {out}")
+    lines.append(
+        f"kept in {out / 'rates.json'}   next: reprogram bench run {config or '...'} --out {out}"
+    )
     result(document | end.to_dict(), "\n".join(lines), place.json)
     return 1 if end.counts["failed"] else 0
 
@@ -256,6 +261,8 @@ def status(out: Path, /, *, json: bool = False) -> int:
     text += [f"  {b['status']}: {_cell_words(b['cell'])}: {b['reason']}" for b in found["broken"]]
     if found["failed"]:
         text.append(f"next: reprogram bench retry {out}")
+    elif found["missing"] and not found["active"]:
+        text.append(f"next: {_existing(out).command}")
     elif not found["active"]:
         text.append(f"next: reprogram bench report {out}")
     result(found, "\n".join(text), json)
@@ -450,26 +457,36 @@ def _finish(store: ResultStore, end: GridProgress, place: Place) -> int:
     out = store.directory
     text = [_counts(found), f"kept in {out}   next: reprogram bench report {out}"]
     if end.counts["failed"]:
-        text.insert(1, f"reprogram bench status {out} says why; reprogram bench retry {out} tries again")
+        text.insert(
+            1, f"reprogram bench status {out} says why; reprogram bench retry {out} tries again"
+        )
     result(found | {"out": str(out)}, "\n".join(text), place.json)
     return 1 if end.counts["failed"] else 0
 
 
+def _cells(n: int) -> str:
+    return f"{n} cell" if n == 1 else f"{n} cells"
+
+
 def _counts(found: dict[str, Any]) -> str:
-    parts = [f"{found['done']} of {found['total']} cells done"]
+    parts = [f"{found['done']} of {_cells(found['total'])} done"]
     parts += [f"{found[k]} {k}" for k in ("failed", "skipped", "missing") if found[k]]
     return "   ".join(parts)
 
 
 def _job_line(job: dict[str, Any]) -> str:
-    epoch = f"  epoch {job['epoch']}/{job['epochs']}  loss {job['loss']:.2f}" if "epoch" in job else ""
+    epoch = (
+        f"  epoch {job['epoch']}/{job['epochs']}  loss {job['loss']:.2f}" if "epoch" in job else ""
+    )
     return job["job"] + epoch
 
 
 def _cell_words(cell: dict[str, Any]) -> str:
     noise = "" if cell["noise"] == "clean" else f" {cell['noise']}"
     size = f"{100 * cell['data_fraction']:g}%"
-    return f"{cell['source']} -> {cell['target']} {cell['method']} {size} seed {cell['seed']}{noise}"
+    return (
+        f"{cell['source']} -> {cell['target']} {cell['method']} {size} seed {cell['seed']}{noise}"
+    )
 
 
 def _existing(out: Path) -> ResultStore:

@@ -96,8 +96,6 @@ class Cell:
         values = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default}
         if self.settings is not None:
             plain = Settings().to_dict()
-            values["settings"] = {
-                k: v for k, v in self.settings.to_dict().items() if v != plain[k]
-            }
+            values["settings"] = {k: v for k, v in self.settings.to_dict().items() if v != plain[k]}
         text = json.dumps([values, *fingerprints], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -131,12 +131,12 @@ def measure(cell: Cell, source: Source, task: TargetTask, context: Context) -> C
     few = task.train.subset(range(min(PROBE, len(task.train))))
     augmentation = Augmentation(settings.margin or 0, flip=settings.augment != "none")
     data = ResidentData({"train": few}, model.input_transform.image_size, augmentation)
-    engine = choose_engine(
-        settings.engine, model, data, device, settings.precision, FeatureStore()
-    )
+    engine = choose_engine(settings.engine, model, data, device, settings.precision, FeatureStore())
     index = torch.arange(len(few))
     own = sum(t.numel() * t.element_size() for t in model.own_tensors().values())
-    looked = _seconds(lambda: _look(model, engine, index), repeat=not isinstance(engine, StoreEngine))
+    looked = _seconds(
+        lambda: _look(model, engine, index), repeat=not isinstance(engine, StoreEngine)
+    )
     look = looked / len(few)
     step = 0.0
     if trainable(model):

@@ -149,15 +149,12 @@ def scaled(settings: Settings, factor: float) -> Settings:
     )
 
 
-def entries_of(
-    cells: Iterable[Cell], context: Context, origin: str = COMMAND_LINE
-) -> list[Entry]:
+def entries_of(cells: Iterable[Cell], context: Context, origin: str = COMMAND_LINE) -> list[Entry]:
     """The cells with their keys, which name data and weights by fingerprint.
 
     Raises:
         InputError: A source or target that cannot be loaded, or a cell that is there twice.
     """
-
     entries: dict[str, Entry] = {}
     for cell in cells:
         get_method(cell.method)

@@ -64,7 +64,9 @@ class Job:
         """The job in a few words, for a progress bar."""
         cell = self.cells[0][1]
         seed = f"seed {cell.seed}"
-        return f"{cell.source} -> {cell.target}  {cell.method}  {100 * cell.data_fraction:g}%  {seed}"
+        return (
+            f"{cell.source} -> {cell.target}  {cell.method}  {100 * cell.data_fraction:g}%  {seed}"
+        )
 
 
 @dataclass(frozen=True)
@@ -196,4 +198,3 @@ def _feature_store(directory: Path | None, limit: int) -> FeatureStore:
 
 def _features(context: Context) -> FeatureStore:
     return _feature_store(context.cache, context.cache_limit)
-

@@ -59,5 +59,7 @@ def _pictures(
         return []
     model.record = row
     figure = model_figure(model, cell_task(entry.cell, context))
-    caption = f"{row['method']} at {100 * row['data_fraction']:g} % of the images, seed {row['seed']}"
+    caption = (
+        f"{row['method']} at {100 * row['data_fraction']:g} % of the images, seed {row['seed']}"
+    )
     return [Picture(png_bytes(figure), caption, "Images, prompted images, prompt and mapping")]

@@ -1,9 +1,9 @@
 """The results store: one directory a cell, complete or not there, and one writer at a time.
 
-    DIR/grid.json                 the cells that belong to DIR, with their keys
-    DIR/cells/KEY/result.json     a cell's row; put in place as a whole
-    DIR/fits/KEY/                 what was trained: artefact and row, resumed where it stopped
-    DIR/cache/                    stored features and noisy images, made again where they are gone
+DIR/grid.json                 the cells that belong to DIR, with their keys
+DIR/cells/KEY/result.json     a cell's row; put in place as a whole
+DIR/fits/KEY/                 what was trained: artefact and row, resumed where it stopped
+DIR/cache/                    stored features and noisy images, made again where they are gone
 """
 
 from __future__ import annotations
@@ -171,9 +171,7 @@ class ResultStore:
             )
         document = {"command": command, "entries": [e.to_dict() for e in [*kept, *new]]}
         self._make()
-        write_text(
-            self.directory / "grid.json", json.dumps(document, separators=(",", ":")) + "\n"
-        )
+        write_text(self.directory / "grid.json", json.dumps(document, separators=(",", ":")) + "\n")
         return new
 
     def has(self, key: str) -> bool:
@@ -225,4 +223,3 @@ class ResultStore:
 
 
 COMMAND_LINE = "command line"
-

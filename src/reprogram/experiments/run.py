@@ -25,7 +25,7 @@ from reprogram.methods import get_method
 from reprogram.model import Reprogrammed, count_parameters
 from reprogram.seeds import generator_for, seed_for
 from reprogram.settings import Settings
-from reprogram.sources import Source, load_source, preprocessing_of
+from reprogram.sources import Source, load_source, preprocessing_of, resolve_seeded
 from reprogram.training import Epoch, Progress, Trace, score, train
 
 __all__ = [
@@ -139,8 +139,15 @@ def run_cell(
     }
     model.record = row
     if test:
-        row |= score_test(model, clean, cell.noise, cell.test_pool, device=device, store=store,
-                          noise_cache=noise_cache)
+        row |= score_test(
+            model,
+            clean,
+            cell.noise,
+            cell.test_pool,
+            device=device,
+            store=store,
+            noise_cache=noise_cache,
+        )
         row["seconds"] = time.perf_counter() - started
     return Result(row, model, trace)
 
@@ -167,30 +174,35 @@ def score_test(
         noise_cache: As for :func:`run_cell`.
     """
     started = time.perf_counter()
+    if test_pool is not None:
+        task = with_test_pool(task, test_pool)
     note, task = noise_note(task, noise), noisy(task, noise, cache=noise_cache)
     assert model.record is not None
     settings = Settings.from_dict(model.record["settings"])
-    labels = task.test.labels
-    index = np.arange(len(labels))
-    if test_pool is not None:
-        index = stratified_subset(labels, test_pool, seed=seed_for("test pool", task.name))
     data = ResidentData({"test": task.test}, model.input_transform.image_size, Augmentation())
     engine = choose_engine(
         settings.engine, model, data, resolve_device(device), settings.precision, store
     )
     model.eval()
     with torch.no_grad():
-        batches = in_order("test", torch.as_tensor(index), TEST_BATCH)
+        batches = in_order("test", torch.arange(len(task.test)), TEST_BATCH)
         logits = torch.cat([model.mapping(engine.outputs(model, batch)) for batch in batches])
-    found = score(logits, torch.from_numpy(labels[index]))
+    labels = data.labels["test"]
+    found = score(logits, labels)
     return {
         "accuracy": found.accuracy,
-        "balanced_accuracy": balanced_accuracy(logits, torch.from_numpy(labels[index])),
+        "balanced_accuracy": balanced_accuracy(logits, labels),
         "loss": found.loss,
         "n_test": found.n,
         "test_seconds": time.perf_counter() - started,
         "noise_note": note,
     }
+
+
+def with_test_pool(task: TargetTask, n: int) -> TargetTask:
+    """The task with a stratified number of its test images, the same for every trial."""
+    index = stratified_subset(task.test.labels, n, seed=seed_for("test pool", task.name))
+    return task.replacing({"test": lambda: task.part("test").take(index)})
 
 
 def balanced_accuracy(logits: Float[Tensor, "n target"], labels: Int[Tensor, " n"]) -> float:
@@ -201,7 +213,7 @@ def balanced_accuracy(logits: Float[Tensor, "n target"], labels: Int[Tensor, " n
 
 def load_cell_source(name: str, source_seed: int | None, **options: Any) -> Source:
     """The source of a cell: of several trainings of one source, the one with that seed."""
-    return load_source(name, **options)
+    return load_source(resolve_seeded(name, source_seed), **options)
 
 
 def trial_images(

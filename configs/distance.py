@@ -1,0 +1,47 @@
+"""Distance: does it matter how far the target's images are from the source's?
+
+What it answers: a ResNet-20 trained on one domain of PACS (32 px, seven classes) is fine-tuned, probed
+and reprogrammed on each of the other three: 12 ordered pairs with the same classes; and one trained on
+QuickDraw-8, whose classes PACS has none of, on all four. Beside target accuracy stand the distances
+between the image sets and the source's accuracy on its own test images, and their effects are
+separated: the report confounds them.
+
+Every source is trained three times; trial n uses training n (source_seed), and one name stands for all.
+
+Command (REPROGRAM_DATA names the folder of the .npz files; sources/ is made once and not committed):
+    for s in 0 1 2; do
+      for d in pacs-photo pacs-art_painting pacs-cartoon pacs-sketch quickdraw8; do
+        reprogram train-source --target $d.npz --epochs 60 --seed $s --out sources/$d/seed-$s
+      done
+    done
+    reprogram bench tune configs/distance.py --out results/distance
+    reprogram bench run configs/distance.py --out results/distance
+    reprogram bench report results/distance --distances results/distance/distances.json
+
+Hardware, wall time and result: results/README.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reprogram.experiments import Cell, Rates, product
+
+DOMAINS = ("pacs-photo", "pacs-art_painting", "pacs-cartoon", "pacs-sketch")
+METHODS = ("none+ilm", "linear-probe", "full-finetune", "reprogramming", "pad+ilm")
+SEEDS = (0, 1, 2)
+RATES = Rates(Path(__file__).parents[1] / "results" / "distance" / "rates.json")
+
+
+def grid() -> list[Cell]:
+    """Same classes across domains, then disjoint classes; trial by trial."""
+    pairs = [(s, t) for s in DOMAINS for t in DOMAINS if s != t]
+    pairs += [("quickdraw8", t) for t in DOMAINS]
+    cells = []
+    for source, target in pairs:
+        cells += product(
+            sources=(f"sources/{source}",), targets=(f"{target}.npz",), methods=METHODS,
+            seeds=SEEDS, source_seeds=SEEDS, rates=RATES,
+            settings={"epochs": 15, "batch_size": 64},
+        )  # fmt: skip
+    return sorted(cells, key=lambda cell: cell.seed)

@@ -1,0 +1,44 @@
+"""Noise on the test images: what survives that nobody trained for?
+
+What it answers: accuracy and robustness (noisy over clean, of the same fit) of seven methods under the
+report's three noises and the 19 corruptions of ImageNet-C at severities 1, 3 and 5. Nothing is
+trained: cells share the fits of configs/data_size.py at 100 %, so run that one first; a fit that is
+gone is made again, to the same bits.
+
+2,000 test images, stratified and the same for every method and seed: on two cores the whole test sets
+would take hours. Only clean accuracy uses them all (configs/data_size.py); here clean is scored on the
+same 2,000, so that robustness is a ratio of like with like.
+
+Command (REPROGRAM_DATA names the folder of the .npz files; extra `corruptions`):
+    reprogram bench run configs/noise_test.py --out results/noise_test --fits results/data_size
+    reprogram bench report results/noise_test
+
+Hardware, wall time and result: results/README.md.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from reprogram.data.noise import CLEAN, NOISES, ImageNoise, Noise
+from reprogram.experiments import Cell, product
+
+_spec = importlib.util.spec_from_file_location(
+    "data_size", Path(__file__).with_name("data_size.py")
+)
+assert _spec is not None and _spec.loader is not None
+data_size = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(data_size)
+
+KINDS = [name for name, kind in NOISES.items() if isinstance(kind, ImageNoise)]
+
+
+def grid() -> list[Cell]:
+    """Clean, then every kind at three severities."""
+    noises = [CLEAN, *(Noise(kind, severity, "test") for severity in (3, 1, 5) for kind in KINDS)]
+    return product(
+        sources=("embedded",), targets=data_size.TARGETS, methods=data_size.METHODS,
+        seeds=(0, 1, 2), noises=noises, rates=data_size.RATES, train_pool=data_size.POOL,
+        test_pool=2_000, settings={"epochs": data_size.EPOCHS, "batch_size": data_size.BATCH},
+    )  # fmt: skip

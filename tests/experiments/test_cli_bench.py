@@ -1,0 +1,184 @@
+"""The verbs of `reprogram bench`: what they print, write and return."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from experiments.conftest import Small
+
+from reprogram.cli import run
+
+
+def bench(small: Small, verb: str, *more: str, out: bool = True) -> list[str]:
+    words = ["bench", verb, "--source", small.source, "--target", small.target, "--methods"]
+    words += [
+        "none+ilm,pad+ilm",
+        "--set",
+        "size=8",
+        "batch_size=16",
+        "--epochs",
+        "2",
+        "--executor",
+        "inline",
+    ]
+    return [*words, *(["--out", str(small.out)] if out else []), *more]
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_plan_lists_cells_and_starts_nothing(
+    small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(bench(small, "plan", "--seeds", "0,1", "--json")) == 0
+    found = printed(capsys)
+    assert len(found["cells"]) == found["to_run"] == 4
+    assert found["seconds_of_one_worker"] > 0 and found["bytes"] > 0
+    assert not small.out.exists()
+    words = [
+        "bench",
+        "plan",
+        "--source",
+        small.source,
+        "--target",
+        small.target,
+        "--methods",
+        "pad+ilm",
+    ]
+    assert run([*words, "--set", "size=16"]) == 0
+    assert "skipped: " in (text := capsys.readouterr().out) and "1 cell, 1 to run" in text
+
+
+def test_run_status_report(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(bench(small, "run", "--fractions", "0.5,1.0", "--json")) == 0
+    assert printed(capsys)["done"] == 4
+    assert run(["bench", "status", str(small.out), "--json"]) == 0
+    found = printed(capsys)
+    assert (found["done"], found["missing"], found["active"], found["broken"]) == (4, 0, False, [])
+    assert run(["bench", "report", str(small.out)]) == 0
+    text = capsys.readouterr().out
+    assert "pad+ilm" in text and "100%" in text and "report.html" in text
+    for name in ("report.html", "report.md", "report.tex", "table.csv", "rows.csv"):
+        assert (small.out / "report" / name).stat().st_size > 100
+    head = (small.out / "report" / "rows.csv").read_text().splitlines()[0].split(",")
+    assert {"source", "target", "method", "data_fraction", "noise", "seed", "status"} <= set(head)
+    assert "data:image/png" in (small.out / "report" / "report.html").read_text()
+    shutil.rmtree(small.out / "fits")  # never committed: the report is made of rows
+    assert run(["bench", "report", str(small.out), "--json"]) == 0
+
+
+def test_rows_hold_what_a_reader_asks_for(small: Small) -> None:
+    assert run(bench(small, "run", "--quiet")) == 0
+    (row, _) = (json.loads(p.read_text()) for p in sorted(small.out.glob("cells/*/result.json")))
+    wanted = {
+        "source", "target", "method", "data_fraction", "noise", "seed", "source_seed", "train_pool",
+        "settings", "status", "selection_rule", "accuracy", "balanced_accuracy", "loss",
+        "val_accuracy", "n_train", "n_val", "n_test", "steps", "trainable_parameters",
+        "stored_bytes", "images_per_second", "seconds", "peak_memory", "engine", "threads",
+        "git_sha", "versions", "fit",
+    }  # fmt: skip
+    assert wanted <= set(row)
+
+
+def test_failed_cells_exit_1_and_retry_mends_them(
+    small: Small, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reprogram.experiments import jobs
+
+    def broken(*arguments: object, **options: object) -> dict:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(jobs, "score_test", broken)
+    assert run(bench(small, "run")) == 1
+    assert "bench retry" in capsys.readouterr().out
+    assert run(["bench", "status", str(small.out)]) == 1
+    assert "no luck" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert run(bench(small, "run", "--quiet")) == 1  # what failed is not missing
+    assert run(["bench", "retry", str(small.out), "--executor", "inline", "--json"]) == 0
+    capsys.readouterr()
+    assert run(["bench", "status", str(small.out), "--json"]) == 0
+    assert printed(capsys)["done"] == 2
+
+
+def test_tune_writes_rates_that_a_config_reads(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from pathlib import Path\nfrom reprogram.experiments import Rates, product\n"
+        f"RATES = Rates(Path({str(small.out)!r}) / 'rates.json')\n"
+        "def grid():\n"
+        f"    return product(sources=[{small.source!r}], targets=[{small.target!r}], rates=RATES,\n"
+        "        methods=['none+ilm', 'pad+ilm'], settings={'epochs': 2, 'size': 8}, seeds=(0, 1))\n"
+    )
+    place = ["--out", str(small.out), "--executor", "inline"]
+    assert run(["bench", "tune", str(config), *place, "--json"]) == 0
+    (chosen,) = printed(capsys)["rates"]
+    assert chosen["method"] == "pad+ilm" and set(chosen["val_accuracy"]) == {"1", "3", "10"}
+    tuned = [json.loads(p.read_text()) for p in small.out.glob("tune/cells/*/result.json")]
+    assert len(tuned) == 3 and not any("accuracy" in row for row in tuned)
+    fits = len(list(small.out.glob("fits/*")))
+    assert run(["bench", "run", str(config), *place, "--json"]) == 0
+    rates = {
+        row["settings"]["lr"]
+        for row in map(json.loads, (p.read_text() for p in small.out.glob("cells/*/result.json")))
+        if row["method"] == "pad+ilm"
+    }
+    assert rates == {chosen["rates"]["lr"]}
+    # pad+ilm seed 0 was trained while tuning; none+ilm twice and pad+ilm seed 1 are new.
+    assert len(list(small.out.glob("fits/*"))) == fits + 3
+
+
+def test_fits_of_another_directory_are_used(small: Small, tmp_path: Path) -> None:
+    assert run(bench(small, "run", "--quiet")) == 0
+    fits = sorted(small.out.glob("fits/*"))
+    noisy = [
+        "--noises",
+        "clean,blur:1@test",
+        "--fits",
+        str(small.out),
+        "--out",
+        str(tmp_path / "noisy"),
+    ]
+    assert run(bench(small, "run", *noisy, "--quiet", out=False)) == 0
+    assert sorted(small.out.glob("fits/*")) == fits
+    assert len(list((tmp_path / "noisy").glob("cells/*"))) == 4
+    assert not (tmp_path / "noisy" / "fits").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "--out", "x"], "nothing to run"),
+        (["run", "absent.py", "--out", "x"], "is no file"),
+        (["run", "absent.py", "--source", "s", "--out", "x"], "a config holds the whole grid"),
+        (
+            ["plan", "--source", "embedded", "--target", "digits", "--seeds", "a"],
+            "--seeds takes numbers",
+        ),
+        (
+            ["plan", "--source", "embedded", "--target", "digits", "--methods", "pad+ilk"],
+            "Did you mean",
+        ),
+        (
+            ["plan", "--source", "embedded", "--target", "digits", "--noises", "fog"],
+            "KIND:SEVERITY",
+        ),
+        (["plan", "--source", "embedded", "--target", "digits", "--workers", "0"], "at least 1"),
+        (["status", "nowhere"], "holds no grid"),
+        (["report", "nowhere"], "holds no grid"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    words: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert run(["bench", *words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and len(error.splitlines()) == 1

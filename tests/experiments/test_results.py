@@ -1,0 +1,148 @@
+"""The results store: whole rows or none, one writer, nothing lost and nothing counted twice."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from experiments.conftest import Small, table, write_target
+
+from reprogram.errors import InputError
+from reprogram.experiments import Cell
+from reprogram.experiments.bench import status_of
+from reprogram.experiments.grid import entries_of
+from reprogram.experiments.jobs import Context
+from reprogram.experiments.results import Entry, ResultStore
+
+
+def test_a_rerun_does_what_is_missing(small: Small) -> None:
+    store, end = small.run(small.cells(seeds=(0,)))
+    assert end.counts == {"done": 2, "failed": 0, "skipped": 0}
+    times = {p: p.stat().st_mtime_ns for p in store.directory.glob("cells/*/result.json")}
+    _, end = small.run(small.cells(seeds=(0, 1)))
+    assert end.counts["done"] == 4
+    assert all(p.stat().st_mtime_ns == then for p, then in times.items()) and len(times) == 2
+
+
+def test_a_damaged_result_is_set_aside_and_made_again(
+    small: Small, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, _ = small.run(small.cells())
+    before = table(store)
+    path = sorted(store.directory.glob("cells/*/result.json"))[0]
+    path.write_text(path.read_text()[:100])
+    with caplog.at_level(logging.WARNING):
+        assert [r["status"] for r in store.rows()].count("missing") == 1
+    assert "damaged" in caplog.text
+    store, end = small.run(small.cells())
+    assert end.counts["done"] == 2 and table(store) == before
+
+
+def test_changed_data_are_said_and_their_results_not_counted(
+    small: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = write_target(tmp_path / "colours.npz")
+    here = replace(small, target=str(target))
+    store, _ = here.run(here.cells())
+    first = {e.key for e in store.entries()}
+    write_target(target, seed=5)
+    from reprogram.experiments import jobs
+
+    jobs._loaded_task.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        store, end = here.run(here.cells())
+    assert "2 results were made from other data or weights" in caplog.text
+    assert end.counts["done"] == 2 and len(store.rows()) == 2
+    assert first.isdisjoint(e.key for e in store.entries())
+    assert all((store.directory / "cells" / key / "result.json").exists() for key in first)
+
+
+def test_two_runs_on_one_directory(small: Small) -> None:
+    small.run(small.cells())
+    hold = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from reprogram.experiments.results import ResultStore\n"
+        "with ResultStore(Path(sys.argv[1])).locked():\n    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", hold, str(small.out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == "held\n"
+            with pytest.raises(InputError, match="another run is working on"):
+                small.run(small.cells())
+            assert status_of(ResultStore(small.out))["active"]
+        finally:
+            other.kill()  # the lock goes with its process
+    _, end = small.run(small.cells())
+    assert end.counts["done"] == 2
+    assert not status_of(ResultStore(small.out))["active"]
+
+
+def test_a_config_replaces_its_own_cells_and_flags_add_theirs(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+
+    def entry(key: str, seed: int, origin: str) -> Entry:
+        return Entry(key, key, Cell("s", "t", "pad+ilm", seed=seed), "t", origin)
+
+    store.add([entry("a", 0, "one.py"), entry("b", 1, "one.py")], "first")
+    store.add([entry("c", 2, "command line")], "second")
+    store.add([entry("d", 3, "command line")], "third")
+    assert [e.key for e in store.entries()] == ["a", "b", "c", "d"]
+    store.add([entry("b", 1, "one.py")], "fourth")
+    assert sorted(e.key for e in store.entries()) == ["b", "c", "d"]
+    assert store.command == "fourth"
+    assert {row["status"] for row in store.rows()} == {"missing"}
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_done(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = small.cells(seeds=(0, 1))
+    writes = 0
+    write = ResultStore.write
+
+    def fill(self: ResultStore, key: str, row: dict) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 3:
+            raise OSError(28, "No space left on device")
+        write(self, key, row)
+
+    monkeypatch.setattr(ResultStore, "write", fill)
+    with pytest.raises(OSError, match="No space left"):
+        small.run(cells)
+    monkeypatch.undo()
+    store, end = small.run(cells)
+    assert end.counts["done"] == 4
+    assert not list(store.directory.glob("cells/*.tmp"))
+
+
+def test_ten_thousand_cells_list_and_aggregate_in_seconds(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    cells = [Cell("s", "t", "pad+ilm", seed=seed) for seed in range(10_000)]
+    store.add([Entry(f"{c.seed:032x}", f"{c.seed:032x}", c, "t", "x") for c in cells], "x")
+    for cell in cells[::10]:
+        store.write(f"{cell.seed:032x}", cell.to_dict() | {"status": "done", "accuracy": 0.5})
+    started = time.perf_counter()
+    assert status_of(store)["done"] == 1_000 and len(store.rows()) == 10_000
+    assert time.perf_counter() - started < 60  # a few seconds; a quadratic list takes minutes
+
+
+def test_a_store_in_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="is a file"), ResultStore(tmp_path / "file").locked():
+        pass
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_results_are_portable(small: Small) -> None:
+    """The same grid elsewhere has the same keys, so that committed results are taken up there."""
+    cells = small.cells()
+    keys = [e.key for e in entries_of(cells, Context())]
+    assert keys == [e.key for e in entries_of(cells, Context(threads=2, cache=Path("elsewhere")))]
