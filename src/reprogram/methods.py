@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Generator
 
 from reprogram import input_transforms as it
 from reprogram import output_mappings as om
 from reprogram.errors import InputError, unknown
+from reprogram.linearized import linearized
 from reprogram.model import Reprogrammed
 from reprogram.settings import Settings
 from reprogram.sources import Source
@@ -73,6 +74,7 @@ class Method:
         reference: Paper and year.
         settings: Published settings; those left None are filled in by :meth:`resolve`.
         whole_body: Whether a copy of the source is trained too (full fine-tuning).
+        first_order: Whether the model is replaced by its linearisation at its state 0.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Method:
     reference: str
     settings: Settings
     whole_body: bool = False
+    first_order: bool = False
 
     def resolve(
         self,
@@ -93,6 +96,8 @@ class Method:
         """Fill in what depends on source and target: image size, batch size, crop margin."""
         chosen = settings or self.settings
         self._check_options(chosen)
+        if self.first_order:
+            chosen = _as_written(self.name, chosen)
         size = chosen.size or self.prompt.size(source.image_size, native_size)
         batch = chosen.batch_size or (64 if n_train < SMALL_SET else 256)
         margin = 0
@@ -147,7 +152,17 @@ class Method:
         body = source.trainable_copy() if self.whole_body else source
         # Where the source is, and in its precision: exactness is tested in float64.
         model = Reprogrammed(transform, body, mapping, class_names)
+        if self.first_order:
+            model = linearized(model)
         return model.to(source.mean.device, source.mean.dtype)
+
+
+class Variant(NamedTuple):
+    """What `@variant` changes of a method: its settings, in words, and which model is built."""
+
+    settings: dict[str, Any]
+    does: str
+    first_order: bool = False
 
 
 SMALL_SET = 10_000
@@ -160,6 +175,18 @@ def _check_memory(name: str, parameters: int, max_memory: int) -> None:
             f"{name} has {parameters:,} parameters here and needs {needed / 2**30:.1f} GiB to train, "
             f"over --max-memory {max_memory / 2**30:.1f} GiB. Use a smaller source, or pad+ilm."
         )
+
+
+def _as_written(name: str, settings: Settings) -> Settings:
+    # The other engines call transform and source as they are, not their first order, and autocast
+    # has no forward derivative.
+    for option, value in (("engine", "plain"), ("precision", "float32")):
+        if getattr(settings, option) not in ("auto", value):
+            raise InputError(
+                f"{option}={getattr(settings, option)} cannot serve {name}, which runs as written. "
+                f"Use {option}={value}."
+            )
+    return replace(settings, engine="plain")
 
 
 def _side(settings: Settings) -> int:
@@ -314,9 +341,10 @@ METHODS: dict[str, Method] = {
     **{f"{p}+{m}": _compose(p, m) for p in PROMPTS for m in MAPPINGS},
 }
 
-VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
-    "refit": ({"final_refit": True}, "the mapping is fitted once more after training"),
-    "steps": ({}, "control"),
+VARIANTS: dict[str, Variant] = {
+    "refit": Variant({"final_refit": True}, "the mapping is fitted once more after training"),
+    "linearized": Variant({}, "the model's first order at its start is trained", first_order=True),
+    "steps": Variant({}, "as many optimiser steps at every data size: a grid's control"),
 }
 
 # Settings that belong to some prompt or mapping, and to which.
@@ -343,4 +371,10 @@ def get_method(name: str) -> Method:
         return method
     if variant not in VARIANTS:
         raise unknown("variant", variant, VARIANTS)
-    return replace(method, name=name, settings=method.settings.updated(VARIANTS[variant][0]))
+    chosen = VARIANTS[variant]
+    return replace(
+        method,
+        name=name,
+        settings=method.settings.updated(chosen.settings),
+        first_order=chosen.first_order,
+    )

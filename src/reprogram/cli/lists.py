@@ -45,7 +45,8 @@ def methods(
     }
     for title, rows in tables.items():
         _show({"": rows}, json, title)
-    print("A method is PROMPT+MAPPING: pad+ilm, smm+blm+, full+linear. Variants: pad+ilm@refit.")
+    print("A method is PROMPT+MAPPING: pad+ilm, smm+blm+, full+linear.")
+    print("Variants: pad+ilm@refit, pad+flm@linearized.")
 
 
 @list_app.command

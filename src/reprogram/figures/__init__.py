@@ -12,11 +12,13 @@ from reprogram.figures.curves import (
 from reprogram.figures.mappings import mapping_picture
 from reprogram.figures.prompts import Examples, choose_examples, prompt_picture
 from reprogram.figures.show import show_figure
+from reprogram.figures.spectrum import SpectrumLine, spectrum_picture
 from reprogram.figures.style import inline_svg, method_style, png_bytes, save, svg_text
 
 __all__ = [
     "Examples",
     "Point",
+    "SpectrumLine",
     "accuracy_curve",
     "choose_examples",
     "distance_scatter",
@@ -28,6 +30,7 @@ __all__ = [
     "save",
     "severity_curve",
     "show_figure",
+    "spectrum_picture",
     "svg_text",
     "training_curve",
 ]
