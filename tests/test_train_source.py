@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from cases import tiny_source, tiny_task
 
 from reprogram.errors import InputError
+from reprogram.source_training import Recipe, one_cycle
 from reprogram.sources import load_source, training_record
-from reprogram.train_source import (
-    Recipe,
-    evaluate_source,
-    one_cycle,
-    pixel_statistics,
-    train_source,
-)
+from reprogram.train_source import evaluate_source, pixel_statistics, train_source
 
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.05)
 
@@ -86,6 +82,72 @@ def test_one_cycle_rises_falls_and_ends_at_zero() -> None:
     assert shares[:top] == sorted(shares[:top])
     assert shares[top:] == sorted(shares[top:], reverse=True)
     assert shares[100] == 0.0
+
+
+def patient(out: Path, die_in_epoch: int | None = None, **changes: Any) -> dict:
+    recipe = Recipe(**{
+        "architecture": "vgg-1", "epochs": 60, "batch_size": 16, "lr": 0.01, "augment": "none",
+        "optimizer": "adam", "schedule": "constant", "val_share": 0.2, "patience": 2, **changes,
+    })  # fmt: skip
+    return train(out, die_in_epoch, recipe)
+
+
+def test_patience_stops_and_keeps_the_lowest_validation_loss(tmp_path: Path) -> None:
+    selection = patient(tmp_path / "stopped")["selection"]
+    assert selection["epochs"] == selection["selected_epoch"] + 2 < 60
+    # The same run cut off at the epoch that was kept ends with the same weights.
+    until = patient(tmp_path / "cut", epochs=selection["selected_epoch"])["selection"]
+    assert until["val_loss"] == selection["val_loss"]
+    one, two = (load_source(tmp_path / name) for name in ("stopped", "cut"))
+    assert one.fingerprint == two.fingerprint
+
+
+def test_a_killed_training_remembers_its_best_state(tmp_path: Path) -> None:
+    whole = patient(tmp_path / "whole")
+    with pytest.raises(Killed):
+        last = whole["selection"]["epochs"] - 1  # epochs count from 0; the best one lies before it
+        patient(tmp_path / "killed", die_in_epoch=last)
+    assert patient(tmp_path / "killed") == whole
+    one, two = (load_source(tmp_path / name) for name in ("whole", "killed"))
+    assert one.fingerprint == two.fingerprint
+
+
+def test_a_sets_own_validation_split_validates(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1, batch_size=16, lr=0.05, val_share=0.1)
+    training = train_source(tiny_task(val=True), tmp_path, recipe, image_size=16)
+    assert (training["num_train"], training["num_val"]) == (60, 15)
+
+
+def test_a_test_pool_scores_fewer_images(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1, batch_size=16)
+    training = train_source(tiny_task(), tmp_path, recipe, image_size=16, test_pool=9)
+    assert training["num_test"] == 9
+
+
+def test_squared_error_is_the_mean_over_images_and_classes(tmp_path: Path) -> None:
+    losses: list[float] = []
+    recipe = Recipe(epochs=1, batch_size=60, lr=0.0, augment="none", loss="mse")
+    train_source(
+        tiny_task(), tmp_path, recipe, image_size=16, on_batch=lambda *step: losses.append(step[2])
+    )
+    task = tiny_task()
+    source = load_source(tmp_path)
+    source.network.train()  # the loss was that of the batch's own statistics
+    with torch.no_grad():
+        logits = source(task.train.images(16).float() / 255)
+    one_hot = torch.eye(3)[torch.as_tensor(task.train.labels)]
+    assert losses == [pytest.approx(float((logits - one_hot).square().mean()), rel=1e-4)]
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=3, batch_size=16, lr=1e30, augment="none", optimizer="adam")
+    with pytest.raises(InputError, match="loss became (nan|inf) at lr=1e.30. Lower"):
+        train(tmp_path, recipe=recipe)
+
+
+def test_patience_needs_validation_images() -> None:
+    with pytest.raises(InputError, match="needs validation images"):
+        Recipe(patience=3)
 
 
 @pytest.mark.parametrize("bad", [{"epochs": 0}, {"batch_size": 0}])

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from reprogram.errors import InputError, unknown
+from reprogram.sources.depth import DEPTH_NETWORKS, depth_network
 from reprogram.sources.networks import NETWORKS
 
 __all__ = [
@@ -20,12 +21,14 @@ __all__ = [
     "portable_name",
 ]
 
-FAMILIES = ("own", "torchvision", "timm")
+FAMILIES = ("own", "depth", "torchvision", "timm")
+PREFIXES = ("torchvision", "timm")
 
 # Arguments that shape the network and do nothing else: no path, address, callable or pretrained
 # configuration may come from a file that somebody else wrote.
 MODEL_ARGS: dict[str, tuple[str, ...]] = {
     "own": (),
+    "depth": ("channels", "image_size", "width"),
     "torchvision": (
         "attention_dropout",
         "dropout",
@@ -69,9 +72,11 @@ TORCHVISION_DEFAULTS: dict[str, dict[str, Any]] = {
 
 @functools.cache
 def network_names(family: str) -> tuple[str, ...]:
-    """Names of a family ("own", "torchvision" or "timm"); builds no network."""
+    """Names of a family ("own", "depth", "torchvision" or "timm"); builds no network."""
     if family == "own":
         return tuple(NETWORKS)
+    if family == "depth":
+        return tuple(DEPTH_NETWORKS)
     if family == "torchvision":
         import torchvision.models
 
@@ -97,7 +102,7 @@ def find_architecture(name: str, bare: tuple[str, ...] = FAMILIES) -> tuple[str,
     ('timm', 'resnet18')
     """
     prefix, _, rest = name.partition("/")
-    families = (prefix,) if rest and prefix in FAMILIES[1:] else bare
+    families = (prefix,) if rest and prefix in PREFIXES else bare
     short = rest if families == (prefix,) else name
     for family in families:
         if (short.partition(".")[0] if family == "timm" else short) in network_names(family):
@@ -125,7 +130,8 @@ def create_network(
     """An untrained network, initialised from torch's global generator.
 
     Args:
-        architecture: A CIFAR ResNet ("cifar_resnet20"), a torchvision name, or "timm/NAME".
+        architecture: A CIFAR ResNet ("cifar_resnet20"), a depth network ("cnn-3"), a torchvision
+            name, or "timm/NAME".
         num_classes: Number of logits.
         model_args: Constructor arguments, from a list of harmless ones.
 
@@ -143,6 +149,8 @@ def create_network(
     try:
         if family == "own":
             return NETWORKS[name](num_classes)
+        if family == "depth":
+            return depth_network(name, num_classes, **arguments)
         if family == "torchvision":
             import torchvision.models
 

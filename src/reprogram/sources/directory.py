@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.resources
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,21 @@ from torch import Tensor, nn
 from reprogram.errors import InputError
 from reprogram.sources.architectures import (
     create_network,
-    find_architecture,
     find_head,
     portable_name,
 )
 from reprogram.sources.base import NetworkSource
-from reprogram.sources.class_names import default_class_names
+from reprogram.sources.clip import CLIP
+from reprogram.sources.config import CONFIG, WEIGHTS, ExtractorConfig, read_config, read_json
+from reprogram.sources.extractor import OnExtractor, create_extractor
 from reprogram.sources.parts import Parts
-from reprogram.sources.state import tensors_of
+from reprogram.sources.state import fingerprint_of, tensors_of
 from reprogram.sources.weights import load_strictly, read_weights
 
 __all__ = [
-    "SourceConfig",
     "embedded_directory",
-    "read_config",
     "read_source_directory",
+    "resolve_seeded",
     "training_record",
     "write_source_directory",
 ]
@@ -40,42 +40,7 @@ __all__ = [
 TIMM_KEYS = ("classifier", "first_conv", "fixed_input_size")
 """What timm needs beside the preprocessing to build and load one of its own networks."""
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """What a checked config.json says; architecture names its family where it could be two."""
-
-    architecture: str
-    model_args: dict[str, Any]
-    num_classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    image_size: int
-    class_names: tuple[str, ...]
-
-
-def read_config(path: Path) -> SourceConfig:
-    """Read and check a config.json.
-
-    Raises:
-        InputError: Unreadable, or a key is missing or of the wrong kind; the message names it.
-    """
-    config = _read_json(path)
-    top = _Fields(path, "", config)
-    pretrained = _Fields(path, "pretrained_cfg.", top.get("pretrained_cfg", dict))
-    num_classes = (top if "num_classes" in config else pretrained).get("num_classes", int)
-    labels = config.get("label_names", pretrained.values.get("label_names"))
-    return SourceConfig(
-        architecture=_directory_architecture(top.get("architecture", str)),
-        model_args=top.get("model_args", dict) if config.get("model_args") is not None else {},
-        num_classes=num_classes,
-        mean=pretrained.numbers("mean"),
-        std=pretrained.numbers("std"),
-        image_size=_image_size(pretrained),
-        class_names=_label_names(path, labels, num_classes),
-    )
+CARD = "README.md"
 
 
 def embedded_directory() -> Path:
@@ -89,8 +54,51 @@ def training_record(directory: str | Path) -> dict[str, Any]:
     Raises:
         InputError: It has no readable config.json.
     """
-    record = _read_json(Path(directory).expanduser() / CONFIG).get("training")
+    record = read_json(Path(directory).expanduser() / CONFIG).get("training")
     return record if isinstance(record, dict) else {}
+
+
+def resolve_seeded(spec: str, source_seed: int | None) -> str:
+    """The source that a specification means for one seed of the source's own training.
+
+    Args:
+        spec: A source; "{seed}" in it is replaced, and a directory of directories seed-0, seed-1,
+            ... stands for one of them.
+        source_seed: Which training; None where there is only one.
+
+    Returns:
+        A source that `load_source` takes.
+
+    Raises:
+        InputError: There is no such training, or there are several and none is chosen.
+
+    >>> resolve_seeded("sources/cnn-3/{seed}", 2), resolve_seeded("resnet18", None)
+    ('sources/cnn-3/2', 'resnet18')
+    """
+    if "{seed}" in spec:
+        if source_seed is None:
+            raise InputError(f"source {spec!r} needs a source seed in the place of {{seed}}.")
+        return spec.replace("{seed}", str(source_seed))
+    seeds = _seeds(Path(spec).expanduser())
+    if source_seed is None and len(seeds) <= 1:
+        return f"{spec}/seed-{seeds[0]}" if seeds else spec
+    listed = ", ".join(map(str, seeds)) or "none"
+    if source_seed is None:
+        raise InputError(f"source {spec!r} was trained with seeds {listed}. Choose a source seed.")
+    if source_seed not in seeds:
+        raise InputError(
+            f"source {spec!r} has no training with seed {source_seed}. It has: {listed}. Train it "
+            f"with `reprogram train-source --seed {source_seed} --out {spec}/seed-{source_seed}`."
+        )
+    return f"{spec}/seed-{source_seed}"
+
+
+def _seeds(directory: Path) -> list[int]:
+    """Seeds of the trainings in a directory that is no source itself."""
+    if not directory.is_dir() or (directory / CONFIG).exists():
+        return []
+    found = (re.fullmatch(r"seed-(\d+)", p.name) for p in directory.iterdir() if p.is_dir())
+    return sorted(int(match[1]) for match in found if match)
 
 
 def read_source_directory(
@@ -112,7 +120,14 @@ def read_source_directory(
     state = read_weights(file)
     with torch.random.fork_rng(devices=[]):
         network = create_network(config.architecture, config.num_classes, config.model_args)
+        if config.extractor is not None:
+            body = create_extractor(
+                config.extractor.architecture, config.extractor.model_args, config.image_size
+            )
+            network = OnExtractor(body, network)
     load_strictly(network, state, str(file))
+    if config.extractor is not None:
+        _check_extractor(config.extractor, network, str(file))
     return Parts(
         network=network,
         name=name or str(directory),
@@ -137,6 +152,7 @@ def write_source_directory(
     card: str = "",
     half: bool = False,
     training: Mapping[str, Any] | None = None,
+    extractor: ExtractorConfig | None = None,
 ) -> Path:
     """Write a source directory that :func:`load_source` reads, and timm too for its own networks.
 
@@ -155,6 +171,8 @@ def write_source_directory(
         card: Text of the README.md beside the weights; none is written for "".
         half: Store weights in half precision; BatchNorm statistics stay float32.
         training: How it was trained, as JSON values; :func:`training_record` gives it back.
+        extractor: What the `body` of an :class:`OnExtractor` network is. Its weights are stored
+            beside the network's own, so that the directory needs no other.
 
     Returns:
         The directory.
@@ -190,11 +208,18 @@ def write_source_directory(
     }
     if training is not None:
         config["training"] = dict(training)
+    stored_tensors = _stored_tensors(network, half)
+    if extractor is not None:
+        config["extractor"] = {
+            "name": extractor.name,
+            "architecture": _portable(extractor.architecture),
+            "model_args": extractor.model_args,
+            "fingerprint": _fingerprint_of_body(stored_tensors),
+        }
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".writing-") as name:
         new = Path(name)
-        stored_tensors = _stored_tensors(network, half)
         (new / WEIGHTS).write_bytes(save(stored_tensors, metadata={"format": "pt"}))
         (new / CARD).write_text(card, encoding="utf-8")
         (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -204,91 +229,21 @@ def write_source_directory(
     return directory
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def _portable(architecture: str) -> str:
+    return architecture if architecture.startswith(CLIP) else portable_name(architecture)
+
+
+def _fingerprint_of_body(state: Mapping[str, Tensor]) -> str:
+    body = "body."
+    return fingerprint_of({k.removeprefix(body): v for k, v in state.items() if k.startswith(body)})
+
+
+def _check_extractor(extractor: ExtractorConfig, network: nn.Module, where: str) -> None:
+    if _fingerprint_of_body(tensors_of(network)) != extractor.fingerprint:
         raise InputError(
-            f"{str(path.parent)!r} is no source directory: {path.name} is missing. It needs "
-            f"{CONFIG} and {WEIGHTS}, as train-source writes them."
-        ) from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}. Write it again.") from error
-    return _Fields(path, "", config).values
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """A JSON object whose errors name the file, the key, the value and the expectation."""
-
-    path: Path
-    prefix: str
-    values: Any
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.values, dict):
-            raise InputError(
-                f"{self.path} must hold a JSON object, got a {type(self.values).__name__}. "
-                "Write it as train-source does."
-            )
-
-    def get(self, key: str, kind: type) -> Any:
-        if key not in self.values:
-            raise InputError(
-                f"{self.path}: {self.prefix}{key} is missing. Add it, as train-source writes it."
-            )
-        value = self.values[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise self.wrong(key, f"of type {kind.__name__}")
-        return value
-
-    def numbers(self, key: str) -> tuple[float, ...]:
-        """Three finite numbers, above 0 for "std"."""
-        values = self.get(key, list)
-        if len(values) != 3 or not all(
-            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= 1e6 for v in values
-        ):
-            raise self.wrong(key, "three numbers in pixel units")
-        if key == "std" and min(values) <= 1e-6:
-            raise self.wrong(key, "three numbers above 0")
-        return tuple(float(v) for v in values)
-
-    def wrong(self, key: str, expected: str) -> InputError:
-        value = repr(self.values[key])
-        value = value if len(value) <= 60 else value[:57] + "..."
-        return InputError(f"{self.path}: {self.prefix}{key} must be {expected}, got {value}.")
-
-
-def _image_size(fields: _Fields) -> int:
-    size = fields.get("input_size", list)
-    if (
-        len(size) != 3
-        or not all(isinstance(v, int) and not isinstance(v, bool) for v in size)
-        or size[0] != 3
-        or size[1] != size[2]
-        or not 1 <= size[1] <= 4096
-    ):
-        raise fields.wrong("input_size", "[3, H, H] with H from 1 to 4096 (square, three channels)")
-    return size[1]
-
-
-def _label_names(path: Path, labels: Any, num_classes: int) -> tuple[str, ...]:
-    if labels is None:
-        return default_class_names(num_classes) if 0 < num_classes <= 100_000 else ()
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise InputError(f"{path}: label_names must be a list of strings, one a class.")
-    if len(labels) != num_classes:
-        raise InputError(
-            f"{path}: label_names holds {len(labels)} names, num_classes is {num_classes}. "
-            "They must agree; leave label_names out to number the classes."
+            f"{where}: the weights of the extractor {extractor.name!r} are not those that the "
+            "source was trained on. Put the original file back, or train the source again."
         )
-    return tuple(labels)
-
-
-def _directory_architecture(name: str) -> str:
-    """With its family: a bare name means timm's network here, because the layout is timm's."""
-    family, short = find_architecture(name, bare=("own", "timm", "torchvision"))
-    return short if family == "own" else f"{family}/{short}"
 
 
 def _shortest(values: Sequence[float] | float | Tensor) -> list[float]:

@@ -17,7 +17,8 @@ from reprogram.errors import InputError, unknown
 from reprogram.sources.architectures import find_architecture, find_head, head_weight
 from reprogram.sources.base import NetworkSource, Source, require_head
 from reprogram.sources.class_names import default_class_names
-from reprogram.sources.directory import CONFIG, embedded_directory, read_source_directory
+from reprogram.sources.config import CONFIG
+from reprogram.sources.directory import embedded_directory, read_source_directory
 from reprogram.sources.names import source_names
 from reprogram.sources.parts import Parts
 from reprogram.sources.published import load_timm, load_torchvision, new_network
@@ -111,7 +112,7 @@ def _by_name(
         return read_source_directory(name, weights=weights, name=spec)
     if Path(name).is_dir():
         logger.warning("%s is %s's network here; './%s' is the directory", name, family, name)
-    if family == "own":
+    if family in ("own", "depth"):
         return _of_cifar_resnet(name, weights, num_classes)
     load = load_torchvision if family == "torchvision" else load_timm
     return load(name, weights=weights, num_classes=num_classes, download=download)

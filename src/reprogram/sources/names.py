@@ -83,6 +83,14 @@ SOURCES: dict[str, SourceEntry] = {
         86567656,
         "Dosovitskiy et al. 2021, ViT",
     ),
+    "KIND-LEVEL": SourceEntry(
+        "KIND-LEVEL",
+        "dnn-1 to 9, cnn-, vgg-, resnet-: a directory by train-source",
+        None,
+        None,
+        None,
+        "arXiv 2506.00620 (2025)",
+    ),
     "NAME, NAME@WEIGHTS": SourceEntry(
         "NAME, NAME@WEIGHTS", "any other torchvision classifier", 1000, None, None, "torchvision"
     ),
@@ -103,4 +111,5 @@ SOURCES: dict[str, SourceEntry] = {
 def source_names() -> list[str]:
     """Every name that can be loaded, rows of families resolved; builds no network."""
     timm = (f"timm/{name}" for name in network_names("timm"))
-    return ["embedded", *network_names("own"), *network_names("torchvision"), *timm]
+    own = (*network_names("own"), *network_names("depth"))
+    return ["embedded", *own, *network_names("torchvision"), *timm]
