@@ -1,0 +1,139 @@
+"""ntk."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from reprogram.cli.options import Common, Shared, bytes_of, open_source, open_target
+from reprogram.cli.output import note, result
+
+if TYPE_CHECKING:
+    from reprogram.analysis.forecast import Calibration, Forecast
+
+__all__ = ["ntk"]
+
+
+def ntk(
+    *,
+    target: str,
+    source: str = "embedded",
+    source_seed: int | None = None,
+    method: str = "pad+flm",
+    images: int = 256,
+    mapping_images: int = 1024,
+    seed: int = 0,
+    train_pool: int | None = None,
+    val_share: float = 0.1,
+    kind: Literal["auto", "full", "trace", "pseudo"] = "auto",
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
+    calibration: Path | None = None,
+    by_trace: bool = False,
+    out: Path | None = None,
+    common: Shared = Common(),  # noqa: B008
+) -> None:
+    """The tangent kernel of an untrained method: its spectrum, and the accuracy it predicts.
+
+    The kernel is taken on some training images at the untrained prompt. The prediction is the
+    accuracy of leaving each of them out of ridge regression on it; the mapping is fitted on others.
+
+    Args:
+        target: As for fit.
+        source: As for fit; a folder of seed-0, seed-1, ... needs --source-seed.
+        source_seed: Which of a source's trainings.
+        method: As for fit.
+        images: Of the kernel, at most half of the training images.
+        mapping_images: Other images that the mapping is fitted on.
+        seed: Of the trial: which images, which initial values.
+        train_pool: Stratified number of training images to start from.
+        val_share: Share of the training images that a fit would validate on; they are not used.
+        kind: full, trace (tr Theta / k) or pseudo; auto is full up to 4,096 rows, then trace.
+        set_: More settings, such as --set size=28.
+        calibration: JSON file of a fit of trained accuracies; without it the prediction is raw.
+        by_trace: Draw eigenvalues as shares of their sum, to compare prompts.
+        out: PNG or SVG file of the spectrum; by default ntk-TARGET-METHOD.png.
+    """
+    from reprogram.analysis.forecast import Calibration, forecast
+    from reprogram.environment import resolve_device
+    from reprogram.methods import get_method
+    from reprogram.progress import bar
+    from reprogram.settings import Settings
+    from reprogram.sources import resolve_seeded
+
+    settings = get_method(method).settings.updated(Settings.parse(set_))
+    fit = Calibration.read(calibration) if calibration else None
+    spec = resolve_seeded(source, source_seed)
+    body = open_source(spec, common).to(resolve_device(common.device))
+    task = open_target(target, common)
+    quiet = common.quiet or common.json
+    note(
+        f"reprogram ntk   source {body.name} ({body.num_classes} classes, {body.image_size} px)   "
+        f"target {task.name} ({task.num_classes} classes)   method {method}",
+        quiet,
+    )
+    with bar(quiet, "{task.completed:.0f}/{task.total:.0f} images") as progress:
+        steps = progress.add_task("kernel", total=images)
+        found = forecast(
+            body, task, method, settings=settings, images=images, mapping_images=mapping_images,
+            seed=seed, train_pool=train_pool, val_share=val_share, kind=kind,
+            max_memory=bytes_of(common.max_memory),
+            on_progress=lambda done, of: progress.update(steps, completed=done, total=of),
+        )  # fmt: skip
+    picture = out or Path(f"ntk-{task.name}-{method}.png".replace("/", "-"))
+    _draw(found, task.name, by_trace, picture)
+    document: dict[str, Any] = found.to_dict() | {
+        "source": spec,
+        "source_fingerprint": body.fingerprint,
+        "target": target,
+        "target_fingerprint": task.fingerprint,
+        "seed": seed,
+        "settings": settings.to_dict(),
+        "calibration": str(calibration) if calibration else None,
+        "predicted_accuracy": fit.accuracy(found.parts()) if fit else found.accuracy,
+        "predicted_error": fit.error if fit else None,
+        "picture": str(picture),
+    }
+    command = ["reprogram", "fit", "--source", spec, "--target", target, "--method", method]
+    result(document, _text(found, fit, picture, shlex.join(command)), common.json)
+
+
+def _draw(found: Forecast, target: str, by_trace: bool, path: Path) -> None:
+    from reprogram.figures import save
+    from reprogram.figures.spectrum import SpectrumLine, spectrum_picture
+
+    spectrum = found.spectrum
+    share = spectrum.cumulative_share
+    line = SpectrumLine(
+        spectrum.eigenvalues.numpy(), spectrum.noise_floor, None if share is None else share.numpy()
+    )
+    title = f"{target}, {found.images:,} images: {spectrum.kind} kernel"
+    save(spectrum_picture({found.method: line}, by_trace=by_trace, title=title), path)
+
+
+def _text(found: Forecast, fit: Calibration | None, picture: Path, next_command: str) -> str:
+    """The spectrum, the prediction with what it rests on, and where the picture lies."""
+    error = 100 * found.sampling_error
+    if fit is None:
+        prediction = (
+            f"predicted accuracy {100 * found.accuracy:.1f} %   uncalibrated: leave-one-out on "
+            f"{found.images:,} images, +- {error:.1f} points by their number alone"
+        )
+    else:
+        prediction = (
+            f"predicted accuracy {100 * fit.accuracy(found.parts()):.1f} %   "
+            f"+- {100 * fit.error:.1f} points (95 %), calibrated on {fit.pairs:,} pairs"
+        )
+    lines = [
+        str(found.spectrum),
+        f"  rows by {found.kernel.rows}, {found.kernel.route} route, {found.seconds:.1f} s in all",
+        "",
+        f"unprompted {100 * found.unprompted:.1f} %   untrained prompt {100 * found.start:.1f} %   "
+        f"kernel {100 * found.accuracy:.1f} %   linear probe {100 * found.probe:.1f} %   "
+        f"(mapping fitted on {found.mapping_images:,} other images)",
+        prediction,
+        f"picture {picture}   next: {next_command}",
+    ]
+    return "\n".join(lines)

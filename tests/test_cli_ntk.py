@@ -1,0 +1,106 @@
+"""reprogram ntk: the spectrum, the prediction, the picture; one JSON document; one-line errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from reprogram.cli import run
+from reprogram.sources import create_network, write_source_directory
+from reprogram.sources.depth import depth_arguments
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CNN of level 1 on 16 px, two trainings."""
+    folder = tmp_path_factory.mktemp("cnn-1")
+    arguments = depth_arguments("cnn-1", 6, 16)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        write_source_directory(
+            folder / f"seed-{seed}", create_network("cnn-1", 10, arguments), architecture="cnn-1",
+            model_args=arguments, mean=(0.5,) * 3, std=(0.25,) * 3, image_size=16,
+            class_names=[f"s{i}" for i in range(10)],
+        )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def ntk(source: Path, *more: str) -> int:
+    return run(
+        ["ntk", "--source", str(source), "--target", "digits", "--images", "20",
+         "--mapping-images", "40", "--device", "cpu", *more]
+    )  # fmt: skip
+
+
+def test_it_prints_the_spectrum_and_the_prediction_and_draws(
+    sources: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ntk(sources / "seed-0", "--method", "pad+flm") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"full kernel, 200 rows, {3 * (16**2 - 14**2)} parameters, rank ")
+    for words in ("largest eigenvalue", "smallest non-zero", "noise floor", "effective dimension",
+                  "alignment, full kernel", "residual in the top 10"):  # fmt: skip
+        assert words in out
+    assert "uncalibrated: leave-one-out on 20 images" in out
+    assert "mapping fitted on 40 other images" in out
+    assert out.rstrip().endswith(f"fit --source {sources}/seed-0 --target digits --method pad+flm")
+    assert Path("ntk-digits-pad+flm.png").read_bytes().startswith(b"\x89PNG")
+    assert err.count("\n") == 1
+
+
+def test_json_is_one_document_and_the_seed_picks_the_source(
+    sources: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prints = []
+    for seed in ("0", "1"):
+        assert ntk(sources, "--source-seed", seed, "--json", "--out", "s.svg", "--by-trace") == 0
+        out, err = capsys.readouterr()
+        found = json.loads(out)
+        assert not err and found["source"] == f"{sources}/seed-{seed}"
+        assert found["predicted_accuracy"] == found["accuracy"] and found["predicted_error"] is None
+        assert found["spectrum"]["rank"] <= found["kernel"]["parameters"] == 180
+        prints.append(found["source_fingerprint"])
+    assert prints[0] != prints[1] and "<svg" in Path("s.svg").read_text()
+
+
+def test_a_calibration_file_makes_the_prediction(
+    sources: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"intercept": 0.5, "unprompted": 0, "gain": 0, "probe": 0, "error": 0.04, "pairs": 24}
+    Path("c.json").write_text(json.dumps(values))
+    assert ntk(sources / "seed-0", "--calibration", "c.json") == 0
+    out = capsys.readouterr().out
+    assert "predicted accuracy 50.0 %   +- 4.0 points (95 %), calibrated on 24 pairs" in out
+    assert "uncalibrated" not in out
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--method", "none+flm"], "no trainable parameters"),
+        (["--method", "pad+fml"], "Did you mean pad+flm"),
+        (["--val-share", "1.5"], "val_share must be in [0, 1)"),
+        (["--calibration", "absent.json"], "calibration 'absent.json' cannot be read"),
+        (["--set", "size=99"], "size"),
+        (["--source-seed", "7"], "no training with seed 7"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    sources: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert ntk(sources / "seed-0", *more) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+
+
+def test_several_trainings_need_a_seed(sources: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ntk(sources) == 2
+    assert "trained with seeds 0, 1" in capsys.readouterr().err
