@@ -16,7 +16,7 @@ from reprogram.methods import get_method
 from reprogram.settings import Settings
 from reprogram.training import Epoch, Score, is_better, loss_sum, rate_factor
 
-CIRCUMSTANCES = {"seconds", "images_per_second"}
+CIRCUMSTANCES = {"seconds", "test_seconds", "images_per_second"}
 
 
 def run(method: str = "pad+ilm", **changes):

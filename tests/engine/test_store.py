@@ -80,11 +80,18 @@ def test_stored_features_are_the_uncached_ones() -> None:
     store = FeatureStore()
     model = run("store", "head-finetune", store).model
     images = tiny_task().train.images(model.input_transform.image_size)
-    expected = model.outputs(images.double() / 255)
     (found,) = (t for t in store._entries.values() if len(t) == len(images))
     # uint8 becomes float32 before it becomes float64: 3e-8 of a pixel.
     pixels = images.float().div(255).double()
-    assert (found - model.outputs(pixels)).abs().max() <= 1e-12 * expected.abs().max()
+    expected = torch.cat(model.source.logits_and_features(pixels), 1)
+    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+def test_probe_and_head_share_one_pass_of_the_body(computed: list[tuple[str, bool]]) -> None:
+    store = FeatureStore()
+    for method in ("linear-probe", "head-finetune", "none+ilm", "none+blm+"):
+        run("store", method, store)
+    assert sorted(computed) == [("test", False), ("train", False)]
 
 
 def test_fractions_seeds_and_rates_share_one_pass_of_the_body(
@@ -259,8 +266,8 @@ def test_processes_that_need_more_than_the_folder_may_hold(tmp_path: Path) -> No
 
 
 def test_what_does_not_fit_is_recomputed_instead(tmp_path: Path) -> None:
-    """60 training images of 12 float64 logits."""
-    size = 60 * 12 * 8
+    """60 training images of 12 float64 logits and 64 features."""
+    size = 60 * (12 + 64) * 8
     assert run("auto", "linear-probe", FeatureStore(limit=size)).row["engine"] == "store"
     small = FeatureStore(limit=size - 1)
     assert run("auto", "linear-probe", small).row["engine"] == "folded"

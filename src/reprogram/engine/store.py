@@ -19,11 +19,11 @@ from reprogram.data.augmentation import Draw
 from reprogram.data.batches import Batch, ResidentData, in_order
 from reprogram.engine.base import Engine
 from reprogram.engine.feature_store import FeatureStore
-from reprogram.engine.folded import FoldedEngine, is_frozen_network
+from reprogram.engine.folded import folded_source, is_frozen_network
 from reprogram.engine.plain import PlainEngine
 from reprogram.engine.splitting import SplittingEngine
 from reprogram.model import Reprogrammed
-from reprogram.sources import preprocessing_of
+from reprogram.sources import Source, preprocessing_of
 from reprogram.sources.state import fingerprint_of, tensors_of
 
 __all__ = ["StoreEngine"]
@@ -55,9 +55,12 @@ class StoreEngine(Engine):
         self.data, self.device, self.precision, self.store = data, device, precision, store
         source = model.source
         self.dtype = source.mean.dtype
-        self.width = (
-            source.num_features if model.mapping.reads == "features" else source.num_classes
-        )
+        # A row is an image's logits and, where the source has them, its features: one pass of the
+        # body gives both, and a probe and a head share it.
+        classes = source.num_classes
+        self.width = classes + (source.num_features if _has_features(source) else 0)
+        of_features = model.mapping.reads == "features"
+        self.columns = slice(classes, self.width) if of_features else slice(0, classes)
         way = "folded" if is_frozen_network(source) else "plain"
         self._origin = {
             "weights": source.fingerprint,
@@ -67,11 +70,11 @@ class StoreEngine(Engine):
             "head": getattr(source, "head", None),
             "transform": repr(model.input_transform),
             "transform_state": fingerprint_of(tensors_of(model.input_transform)),
-            "reads": model.mapping.reads,
             "size": data.size,
             "precision": f"{precision}, {self.dtype}",
             # Rounding differs between devices and ways to compute; a result must not.
-            "computed": f"{way} on {device}, {_BATCH_SIZE} images a batch",
+            "computed": f"{way} on {device}, {_BATCH_SIZE} images a batch, "
+            f"{torch.get_num_threads()} threads",
         }
 
     @staticmethod
@@ -105,17 +108,33 @@ class StoreEngine(Engine):
             with torch.no_grad():
                 blocks = self._compute(model, batch.split, flip)
                 stored = self.store.make(key, shape, self.dtype, blocks)
-        return stored[batch.index].to(self.device)
+        return stored[:, self.columns][batch.index].to(self.device)
 
     def _compute(self, model: Reprogrammed, split: str, flip: bool) -> Iterator[Tensor]:
-        engine = SplittingEngine(self._engine(model))
+        engine = SplittingEngine(_Everything(model, self.data, self.device, self.precision))
         for batch in in_order(split, torch.arange(len(self.data.splits[split])), _BATCH_SIZE):
             yield engine.outputs(model, _mirrored(batch) if flip else batch)
 
-    def _engine(self, model: Reprogrammed) -> PlainEngine:
-        if is_frozen_network(model.source):
-            return FoldedEngine(model, self.data, self.device, self.precision)
-        return PlainEngine(self.data, self.device, self.precision)
+
+class _Everything(PlainEngine):
+    """Logits and, where the source has them, features side by side: one pass gives both."""
+
+    def __init__(
+        self, model: Reprogrammed, data: ResidentData, device: torch.device, precision: str
+    ) -> None:
+        super().__init__(data, device, precision)
+        frozen = is_frozen_network(model.source)
+        self.source = folded_source(model.source) if frozen else model.source
+
+    def forward(self, model: Reprogrammed, x: Tensor) -> Float[Tensor, "batch source"]:
+        z = model.input_transform(x)
+        if not _has_features(self.source):
+            return self.source(z)
+        return torch.cat(self.source.logits_and_features(z), 1)
+
+
+def _has_features(source: Source) -> bool:
+    return getattr(source, "head", None) is not None
 
 
 def _mirrored(batch: Batch) -> Batch:
