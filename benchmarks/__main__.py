@@ -1,0 +1,98 @@
+"""`python -m benchmarks`: measure the rows, print the table, write the JSON document."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from benchmarks.machine import machine
+from benchmarks.registry import Row
+from benchmarks.rows import ROWS
+from benchmarks.scale import FULL, QUICK, Scale
+from benchmarks.table import table
+from reprogram.errors import InputError, unknown
+from reprogram.files import write_json
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from a command line; returns the exit code, 2 for bad input."""
+    options = parser().parse_args(arguments)
+    torch.set_num_threads(1)
+    scale = QUICK if options.quick else FULL
+    try:
+        chosen = choose(options.only, options.slow)
+        entries = measure(chosen, scale)
+        if options.growth:
+            grow(scale, options.growth)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if entries:
+        Console(width=None if sys.stdout.isatty() else 140).print(table(chosen, entries))
+    if options.json:
+        write_json(options.json, {"environment": machine(scale), "rows": entries})
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    result.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
+    result.add_argument("--only", nargs="*", metavar="NAME", help="measure these rows, slow or not")
+    result.add_argument("--slow", action="store_true", help="measure the slow rows too")
+    result.add_argument(
+        "--quick", action="store_true", help="small batches: a first look, no result"
+    )
+    result.add_argument(
+        "--growth",
+        type=Path,
+        metavar="DIR",
+        help="measure how cost grows: DIR/growth.json and .png",
+    )
+    return result
+
+
+def choose(only: Sequence[str] | None, slow: bool) -> dict[str, Row]:
+    """The rows to measure: those named, else all that are not slow."""
+    for name in only or ():
+        if name not in ROWS:
+            raise unknown("row", name, ROWS)
+    if only is not None:
+        return {name: row for name, row in ROWS.items() if name in only}
+    return {name: row for name, row in ROWS.items() if slow or not row.slow}
+
+
+def measure(rows: dict[str, Row], scale: Scale) -> list[dict[str, Any]]:
+    """One entry a row, in order; what runs is shown on stderr."""
+    entries = []
+    console = Console(stderr=True)
+    with console.status("") as status:
+        for name, row in rows.items():
+            status.update(f"{name}: {row.what}")
+            try:
+                entries.append(row.to_dict(name, row.measure(scale)))
+            except InputError as error:
+                console.print(f"{name} is left out: {error}")
+    return entries
+
+
+def grow(scale: Scale, folder: Path) -> None:
+    """Measure and draw how cost grows."""
+    from benchmarks.growth import draw, measure_growth
+    from reprogram.figures import save
+
+    numbers = measure_growth(scale)
+    write_json(folder / "growth.json", {"environment": machine(scale), **numbers})
+    save(draw(numbers), folder / "growth.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
