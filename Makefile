@@ -57,5 +57,5 @@ $(CORE): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing reprogram and its development tools into $(VENV): some minutes, PyTorch is large."
-	$(PIP) -e ".[data,dev,docs,onnx,track]"
+	$(PIP) -e ".[corruptions,data,dev,docs,onnx,ot,ray,slurm,track]"
 	@touch $(CORE) $@

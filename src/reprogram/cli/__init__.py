@@ -10,10 +10,12 @@ from cyclopts import App, CycloptsError, Parameter
 from reprogram import __version__
 from reprogram.cli.bench import bench_app
 from reprogram.cli.demo import demo
+from reprogram.cli.distance import distance
 from reprogram.cli.doctor import doctor
 from reprogram.cli.export import export
 from reprogram.cli.fit import evaluate, fit, predict, show
 from reprogram.cli.lists import list_app
+from reprogram.cli.ntk import ntk
 from reprogram.cli.output import error_line
 from reprogram.cli.sources import evaluate_source, train_source
 from reprogram.errors import InputError
@@ -31,6 +33,8 @@ app = App(
 )
 for verb in (fit, evaluate, predict, show, export, train_source, evaluate_source, demo, doctor):
     app.command(verb)
+app.command(distance)
+app.command(ntk)
 app.command(bench_app)
 app.command(list_app)
 
