@@ -196,3 +196,10 @@ def test_with_nothing_to_train_it_is_the_model() -> None:
     model, x = built("none+flm")
     linear, _ = built("none+flm@linearized")
     assert torch.equal(model(x), linear(x)) and not trainable(linear)
+
+
+def test_export_refuses_what_has_no_graph(tmp_path: Path) -> None:
+    from reprogram.export import export
+
+    with pytest.raises(InputError, match="no graph to export"):
+        export(built("pad+flm@linearized")[0], tmp_path / "x.pt2", "pt2")

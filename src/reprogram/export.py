@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reprogram.errors import InputError
 from reprogram.files import replacing
+from reprogram.linearized import Linearized
 from reprogram.model import Reprogrammed
 
 __all__ = ["export"]
@@ -30,8 +31,14 @@ def export(model: Reprogrammed, path: str | Path, kind: Literal["pt2", "onnx"]) 
         Largest difference of the exported graph's logits from the model's own, on random images.
 
     Raises:
-        InputError: The extra is missing, or the exported graph computes something else.
+        InputError: The extra is missing, the exported graph computes something else, or the model
+            is a first-order one, whose forward-mode derivative no graph holds.
     """
+    if isinstance(model, Linearized):
+        raise InputError(
+            "a @linearized model has no graph to export: its forward pass is a derivative. Export "
+            "the method that it linearises."
+        )
     model = copy.deepcopy(model).cpu().eval()  # the caller's stays where it is
     side = model.input_transform.image_size
     x = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))

@@ -327,13 +327,16 @@ BASELINES: dict[str, Method] = {
 }  # fmt: skip
 
 
+# A pair that was published with a training of its own: the NTK paper's VP.
+_PAIRS = {("pad", "first"): _NTK_TRAINING | {"lr": 1e-1}}
+
+
 def _compose(prompt: str, mapping: str) -> Method:
     p, m = PROMPTS[prompt], MAPPINGS[mapping]
     trains = p.trains if m.build is not MAPPINGS["linear"].build else f"{p.trains}; a linear layer"
     # Adam 1e-2, 200 epochs, MultiStep at 50% and 72%: the common published training.
-    return Method(
-        f"{prompt}+{mapping}", p, m, trains, f"{p.reference}; {m.reference}", Settings(**p.defaults)
-    )
+    settings = Settings(**p.defaults | _PAIRS.get((prompt, mapping), {}))
+    return Method(f"{prompt}+{mapping}", p, m, trains, f"{p.reference}; {m.reference}", settings)
 
 
 METHODS: dict[str, Method] = {
