@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def rows() -> list[dict]:
     rows = sample_rows(3, ("digits", "gtsrb"), distance={"FID": 40.0})
-    noisy = [r | {"noise": f"gaussian-{s}@test"} for s in (1, 3) for r in sample_rows(3)]
+    noisy = [r | {"noise": f"gaussian:{s}@test"} for s in (1, 3) for r in sample_rows(3)]
     rows = [r for r in rows if (r["target"], r["method"]) != ("gtsrb", "none+ilm")]
     rows[-1] |= {"status": "failed", "accuracy": None, "error": "Traceback\nRuntimeError: invented"}
     return rows + [r for r in noisy if r["data_fraction"] == 1.0]
@@ -91,7 +92,7 @@ def test_the_page_shows_every_section_and_every_absence(report: dict[str, Path])
         text.index(f'<section id="{name}"') for name in ("map", "size", "noise", "table", "how")
     ]
     assert order == sorted(order)
-    assert "not run" in text and "Of 24 cells" in text
+    assert "not run" in text and "Of 32 cells" in text
     assert "reprogram demo" in text and "0123abc" in text
 
 
@@ -149,6 +150,39 @@ def test_no_rows_are_an_error(tmp_path: Path):
         write_report([], tmp_path)
 
 
+def test_versions_of_failed_runs_count_and_dirty_ones_are_told_apart(tmp_path: Path):
+    rows = sample_rows(1)
+    rows[0] |= {"git_sha": "0123456789ab", "status": "failed", "accuracy": None}
+    rows[1] |= {"git_sha": "0123456789ab-dirty"}
+    rows[2] = {k: rows[2][k] for k in ("source", "target", "method", "data_fraction", "seed")}
+    rows[2] |= {"status": "missing"}
+    files = write_report(rows, tmp_path)
+    for name in ("report.html", "report.md"):
+        text = files[name].read_text(encoding="utf-8")
+        assert "3 versions of the code: 0123456789ab, 0123456789ab-dirty, 0123abc" in text
+        assert "Of 12 runs, 1 not run, 1 failed." in text
+        assert "not committed (-dirty)" in text
+
+
+def test_ten_thousand_rows_fit_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(page_module.view_figures, "size_figures", lambda clean: [])
+    monkeypatch.setattr(page_module.view_noise, "noise_figures", lambda everything: [])
+    clean = sample_rows(3, tuple(f"target{i}" for i in range(12)))
+    kinds = [f"kind{k}:{s}@test" for k in range(14) for s in (1, 3, 5)]
+    rows = clean + [
+        {k: v for k, v in row.items() if k != "history"} | {"noise": kind}
+        for kind in kinds
+        for row in clean
+        if row["data_fraction"] < 1.0
+    ]
+    rows += [row | {"target": f"more{i}"} for i in range(3) for row in clean[:36]]
+    assert len(rows) > 10_000
+    started = time.process_time()
+    files = write_report(rows, tmp_path)
+    assert time.process_time() - started < 60  # about 7 s on one core; quadratic would be hours
+    assert files["report.html"].stat().st_size < page_module.MAX_BYTES
+
+
 def test_only_failures_still_make_a_page(tmp_path: Path):
     rows = [r | {"status": "failed", "accuracy": None} for r in sample_rows(1)]
     text = write_report(rows, tmp_path)["report.html"].read_text(encoding="utf-8")
@@ -183,10 +217,21 @@ def test_the_page_in_a_real_browser(rows: list[dict], report: dict[str, Path], t
         assert len(free) == len(limited) == 1
         assert "full-finetune" in free[0] and "full-finetune" not in limited[0]
 
+        # The noises of a pair are a map of their own.
+        browser.script(
+            "const view = document.querySelector('#view'); view.value = '1';"
+            "view.dispatchEvent(new Event('input', { bubbles: true }))"
+        )
+        noisy = browser.script(shown)
+        assert len(noisy) == 1 and "gaussian" in noisy[0] and "gtsrb" not in noisy[0]
+
         # A cell opens its runs, Escape closes them.
         browser.script("document.querySelector('.cell').click()")
         text = browser.script("return document.querySelector('dialog[open]').innerText")
         assert "learning_rate" in text and "selected epoch" in text
+        assert (
+            browser.script("return document.querySelectorAll('dialog[open] polyline').length") == 3
+        )
         browser.press("\ue00c")  # Escape
         assert browser.script("return document.querySelector('dialog[open]')") is None
 

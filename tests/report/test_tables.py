@@ -10,8 +10,9 @@ import pytest
 from report.sample_rows import sample_rows
 
 from reprogram.errors import InputError
+from reprogram.report import write_report
 from reprogram.report.advantage import Budget, advantage, budgets
-from reprogram.report.panels import clean_panels, noise_of, panels
+from reprogram.report.panels import clean_panels, noise_of, panels, source_names
 from reprogram.report.sentence import answer
 from reprogram.report.tables import (
     markdown_table,
@@ -21,6 +22,7 @@ from reprogram.report.tables import (
     tex_table,
     text_table,
 )
+from reprogram.report.takeaway import pair_takeaways
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
@@ -181,3 +183,64 @@ def test_the_map_names_all_who_may_be_best():
     verdict = advantage(clean_panels(rows)[0], 1.0)
     assert verdict.kind == "unresolved"
     assert set(verdict.candidates) == {"full-finetune", "reprogramming"}
+
+
+def test_a_budget_is_of_the_size_that_is_asked_about():
+    rows = sample_rows(3)
+    for row in rows:
+        row["seconds"] = row["data_fraction"] * (100 if row["method"] == "full-finetune" else 10)
+    panel = clean_panels(rows)[0]
+    minute = Budget("seconds", 60.0)
+    assert advantage(panel, 0.6, minute).candidates == ("full-finetune",)
+    assert advantage(panel, 1.0, minute).candidates == ("reprogramming",)
+
+
+def test_methods_of_nearly_one_cost_share_a_limit():
+    rows = sample_rows(3)
+    rows += [
+        r | {"method": "smm+ilm", "trainable_parameters": 29_000}
+        for r in rows
+        if r["method"] == "reprogramming"
+    ]
+    limits = [b.limit for b in budgets(clean_panels(rows)) if b.cost == "trainable_parameters"]
+    assert limits == [0, 1_100, 30_000]
+
+
+def test_the_takeaway_names_sizes_and_the_parameters_allowed():
+    rows = sample_rows(3, ("gtsrb",))
+    for row in rows:
+        if row["method"] == "reprogramming" and row["data_fraction"] == 1.0:
+            row["accuracy"] = 0.88 - 0.01 * row["seed"] + 0.02 * ((row["seed"] + 1) % 3)
+    clean = clean_panels(rows)
+    (text,) = pair_takeaways(clean, budgets(clean))
+    within, free = text.split(". With ")
+    # up to 72: 9 points less what the seeds wobble: 8.8, 8.8, 9.4; at 120: 2.0, 4.2, 0.4
+    assert within.startswith(
+        "On gtsrb (from embedded), with at most 30,000 trained parameters: "
+        "reprogramming beats linear-probe by 9.0 ± 0.9 points or more up to 72 images a class; "
+        "not resolved between linear-probe and reprogramming at 120 images a class"
+    )
+    assert free == (
+        "0.27 M trained parameters allowed: full-finetune beats reprogramming by 2.0 ± 0.0 points "
+        "or more at every size."
+    )
+
+
+def test_a_path_is_called_by_its_last_part():
+    assert source_names(["embedded"]) == {"embedded": "embedded"}
+    assert source_names(["a\\b", "b"]) == {"a\\b": "a\\b", "b": "b"}
+    rows = [r | {"source": "sources/photo"} for r in sample_rows(1)]
+    assert panels(rows)[0].pair == "photo → digits"
+
+
+def test_pairs_at_one_size_share_a_table(tmp_path):
+    rows = [r for r in sample_rows(3, ("digits", "gtsrb")) if r["data_fraction"] == 1.0]
+    rows = [r for r in rows if "ilm" not in r["method"] and "probe" not in r["method"]]
+    rows += [r | {"source": "other"} for r in rows if r["target"] == "digits"]
+    files = write_report(rows, tmp_path)
+    text = files["report.md"].read_text(encoding="utf-8")
+    assert "## Every pair" in text and "| other → digits | 97.8 ± 2.3 |" in text
+    assert "the best prompt is behind full fine-tuning on" in text
+    page = files["report.html"].read_text(encoding="utf-8")
+    assert page.count('<table class="results">') == 1 and 'id="size"' not in page
+    assert "not run" in page  # other -> gtsrb in the map of sources and targets

@@ -271,31 +271,55 @@ def status(out: Path, /, *, json: bool = False) -> int:
 
 @bench_app.command
 def report(
-    out: Path, /, *, title: str = "Model reprogramming", json: bool = False, quiet: bool = False
+    out: Path,
+    /,
+    *,
+    title: str = "Model reprogramming",
+    distances: Path | None = None,
+    json: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Write the tables and the page into DIR/report: html, md, tex, table.csv, rows.csv.
 
     Args:
         out: Directory of results.
         title: Of the page.
+        distances: JSON with the distances and source accuracies of the pairs; DIR/distances.json
+            where it is there.
         json: Print one JSON document.
         quiet: No messages.
     """
     from reprogram.experiments.pictures import run_pictures
-    from reprogram.report import answer, clean_panels, text_table, write_report
+    from reprogram.report import answer, clean_panels, text_table, with_distances, write_report
 
     store = _existing(out)
     rows = store.rows()
     note(f"reprogram bench report   {len(rows)} cells", quiet or json)
     pictures = run_pictures(store, rows)
+    if distances is None and (out / "distances.json").is_file():
+        distances = out / "distances.json"
+    known = rows if distances is None else with_distances(rows, _document(distances))
     files = write_report(
-        rows, out / "report", title=title, command=store.command, run_pictures=pictures
+        known, out / "report", title=title, command=store.command, run_pictures=pictures
     )
     panels = clean_panels(rows)
     text = [f"{panel.title}\n{text_table(panel)}\n" for panel in panels[:MAX_TABLES]]
     text += [answer(panels), f"page {files['report.html']}"]
     document = {"answer": answer(panels), "files": {k: str(v) for k, v in files.items()}}
     result(document, "\n".join(text), json)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """A JSON file with one object."""
+    from json import loads
+
+    try:
+        document = loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--distances {path} is no JSON file ({error}).") from error
+    if not isinstance(document, dict):
+        raise InputError(f'--distances {path} must hold {{"pairs": [...]}}.')
+    return document
 
 
 MAX_TABLES = 4  # printed; all of them are on the page
@@ -437,15 +461,15 @@ def _bars(quiet: bool) -> Iterator[Callable[[GridProgress], None]]:
                 whole, total=state.total, completed=done,
                 note=f"{done}/{state.total}" + (f"  {failed} failed" if failed else "") + left,
             )  # fmt: skip
-            for name in [name for name in lines if name not in state.running]:
-                progress.remove_task(lines.pop(name))
-            for name, info in state.running.items():
-                if name not in lines:
-                    lines[name] = progress.add_task(name, total=None, note="")
-                if info:
+            for fit in [fit for fit in lines if fit not in state.running]:
+                progress.remove_task(lines.pop(fit))
+            for fit, job in state.running.items():
+                if fit not in lines:
+                    lines[fit] = progress.add_task(job["job"], total=None, note="")
+                if "epoch" in job:
                     progress.update(
-                        lines[name], total=info["epochs"], completed=info["epoch"],
-                        note=f"epoch {info['epoch']}/{info['epochs']}  loss {info['loss']:.2f}",
+                        lines[fit], total=job["epochs"], completed=job["epoch"],
+                        note=f"epoch {job['epoch']}/{job['epochs']}  loss {job['loss']:.2f}",
                     )  # fmt: skip
 
         yield show

@@ -27,7 +27,7 @@ class GridProgress:
     Attributes:
         total: Cells in the grid.
         counts: Cells by status: done, failed, skipped.
-        running: What works now, with its epoch where it has one.
+        running: What works now by the key of its fit: the job's name, its epoch where it has one.
         estimate: Seconds left by the pace of this run; None before the first cell is done.
     """
 
@@ -40,7 +40,7 @@ class GridProgress:
         return {
             "total": self.total, **self.counts,
             "missing": self.total - sum(self.counts.values()),
-            "running": [{"job": name, **info} for name, info in self.running.items()],
+            "running": list(self.running.values()),
             "seconds_left": self.estimate,
         }  # fmt: skip
 
@@ -97,15 +97,15 @@ def _take(report: Report, store: ResultStore, progress: GridProgress) -> None:
     """Write what a job tells, and count it."""
     job, what = report.job, report.what
     if what is None:
-        progress.running.pop(job.name, None)
+        progress.running.pop(job.fit, None)
     elif isinstance(what, Event) and what.key is None:
-        progress.running[job.name] = what.content
+        progress.running[job.fit] = {"job": job.name, **what.content}
     elif isinstance(what, Event):
         assert what.key is not None
         store.write(what.key, what.content)
         progress.counts[what.content["status"]] += 1
     else:
-        progress.running.pop(job.name, None)
+        progress.running.pop(job.fit, None)
         _lost(job, what, store, progress)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from reprogram.figures.style import GRID, INK, MUTED, PAPER, method_style, new_figure, styled
@@ -66,17 +66,32 @@ def severity_curve(
     chance: float | None = None,
     title: str = "",
     size: tuple[float, float] = (5.4, 3.6),
+    labelled: bool = True,
 ) -> Figure:
-    """Draw test accuracy against the severity of a noise, 0 being clean data."""
+    """Draw test accuracy against the severity of a noise, 0 being clean data.
+
+    Args:
+        curves: For each method its points, x the severity.
+        chance: Accuracy of guessing, in [0, 1].
+        title: Above the axes.
+        size: Width and height in inches.
+        labelled: Whether lines and axes have names; without, it is one of many small multiples that
+            share them: no dots for single runs, fixed margins.
+    """
     with styled():
         figure = new_figure(*size)
         axes = figure.subplots()
+        if not labelled:
+            figure.set_layout_engine(None)  # which would take most of the time of a small figure
+            figure.subplots_adjust(left=0.13, right=0.97, bottom=0.12, top=0.87)
+            curves = {m: [replace(p, runs=()) for p in points] for m, points in curves.items()}
         _draw_lines(axes, curves, chance=chance)
         axes.set_xticks(sorted({point.x for points in curves.values() for point in points}))
-        axes.set_xlabel("severity (0 is clean)")
-        axes.set_ylabel("test accuracy, %")
         axes.set_title(title)
-        _label_lines(figure, axes, curves, chance)
+        if labelled:
+            axes.set_xlabel("severity (0 is clean)")
+            axes.set_ylabel("test accuracy, %")
+            _label_lines(figure, axes, curves, chance)
     return figure
 
 
@@ -84,10 +99,19 @@ def distance_scatter(
     points: Mapping[str, Sequence[tuple[float, float]]],
     *,
     measure: str,
+    xlabel: str = "",
     title: str = "",
     size: tuple[float, float] = (5.4, 3.6),
 ) -> Figure:
-    """Draw accuracy against the distance of source and target data, a marker a method."""
+    """Draw accuracy against the distance of source and target data, a marker a method.
+
+    Args:
+        points: For each method (distance, accuracy in [0, 1]).
+        measure: Name of the distance.
+        xlabel: What x is instead, where it is no distance.
+        title: Above the axes.
+        size: Width and height in inches.
+    """
     with styled():
         figure = new_figure(*size)
         axes = figure.subplots()
@@ -97,7 +121,7 @@ def distance_scatter(
             xs, ys = zip(*pairs, strict=True)
             look: dict[str, Any] = {"marker": style.marker, "color": style.colour, "s": 30}
             axes.scatter(xs, [100 * y for y in ys], label=method, edgecolors=PAPER, lw=0.5, **look)
-        axes.set_xlabel(f"distance of source and target data ({measure})")
+        axes.set_xlabel(xlabel or f"distance of source and target data ({measure})")
         axes.set_ylabel("test accuracy, %")
         axes.set_title(title)
         figure.legend(loc="outside lower center", frameon=False, ncols=3)

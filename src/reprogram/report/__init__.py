@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reprogram.report.advantage import advantage, budgets
+from reprogram.report.distance import with_distances
 from reprogram.report.page import Picture, write_report
 from reprogram.report.panels import Panel, clean_panels, panels, run_key
 from reprogram.report.sentence import answer
@@ -26,5 +27,6 @@ __all__ = [
     "summarise",
     "table_csv",
     "text_table",
+    "with_distances",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""Which method wins, by target and images a class, under a budget of what may be spent."""
+"""Which method wins, by pair, images a class and noise, under a budget of what may be spent."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reprogram.report.panels import Panel
-from reprogram.report.statistics import Comparison, Summary, compare
+from reprogram.report.verdict import Verdict, leader
 
-__all__ = ["BUDGETS", "Budget", "Verdict", "advantage", "budgets"]
+__all__ = ["BUDGETS", "Budget", "advantage", "budgets", "verdicts"]
 
 # row field -> what the page calls it
 BUDGETS = {
@@ -17,6 +17,7 @@ BUDGETS = {
     "stored_bytes": "stored bytes",
     "seconds": "training time",
 }
+STEP = 1.5  # between two limits of one cost: methods that cost nearly the same share one
 
 
 @dataclass(frozen=True)
@@ -26,56 +27,30 @@ class Budget:
     cost: str = ""
     limit: float = math.inf
 
-    def allows(self, panel: Panel, method: str) -> bool:
-        """Whether a method stays within the budget on this pair; an unknown cost does not."""
+    def allows(self, panel: Panel, method: str, fraction: float) -> bool:
+        """Whether a method stays within the budget at a data size; an unknown cost does not."""
         if not self.cost:
             return True
-        cost = panel.cost(method, self.cost)
+        cost = panel.entry(method, fraction).typical(self.cost)
         return cost is not None and cost <= self.limit
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The answer of one place on the map.
-
-    Attributes:
-        kind: "resolved" (the best beats every other within the budget), "unresolved" (the methods
-            in ``candidates`` cannot be told apart), "single" (n = 1: means alone), "only" (nothing
-            to compare with) or "empty".
-        candidates: Who may be the best; the one with the highest mean first.
-        summary: Accuracy of the first candidate.
-        against: The runner-up by mean and the difference from it.
-    """
-
-    kind: str
-    candidates: tuple[str, ...] = ()
-    summary: Summary | None = None
-    against: Comparison | None = None
-
-
 def advantage(panel: Panel, fraction: float, budget: Budget = Budget()) -> Verdict:  # noqa: B008
-    """The method with the highest mean accuracy within a budget, and whether that is resolved.
+    """The method with the highest mean accuracy within a budget, and whether that is resolved."""
+    return verdicts(panel, fraction, [budget])[0]
 
-    The best is compared with every other affordable method in pairs by seed, Holm-corrected.
-    """
-    accuracies = {}
-    for method in panel.methods:
-        entry = panel.entry(method, fraction)
-        if entry.done and budget.allows(panel, method):
-            accuracies[method] = entry
-    if not accuracies:
-        return Verdict("empty")
-    means = {m: s.mean for m, entry in accuracies.items() if (s := entry.summary) is not None}
-    ranked = sorted(means, key=lambda m: (-means[m], m))
-    best, summary = ranked[0], accuracies[ranked[0]].summary
-    if len(ranked) == 1:
-        return Verdict("only", (best,), summary)
-    comparisons = {c.other: c for c in compare(best, {m: accuracies[m].by_seed for m in ranked})}
-    against = comparisons[ranked[1]]
-    if all(c.p_value is None for c in comparisons.values()):
-        return Verdict("single", (best,), summary, against)
-    ties = tuple(m for m in ranked[1:] if not comparisons[m].resolved)
-    return Verdict("unresolved" if ties else "resolved", (best, *ties), summary, against)
+
+def verdicts(panel: Panel, fraction: float, choices: Sequence[Budget]) -> list[Verdict]:
+    """:func:`advantage` for each budget; budgets that allow the same methods share one verdict."""
+    done = [method for method in panel.methods if panel.entry(method, fraction).done]
+    known: dict[tuple[str, ...], Verdict] = {}
+    found = []
+    for budget in choices:
+        allowed = tuple(m for m in done if budget.allows(panel, m, fraction))
+        if allowed not in known:
+            known[allowed] = leader({m: panel.entry(m, fraction).by_seed for m in allowed})
+        found.append(known[allowed])
+    return found
 
 
 def budgets(panels: Sequence[Panel]) -> list[Budget]:
@@ -83,9 +58,12 @@ def budgets(panels: Sequence[Panel]) -> list[Budget]:
     result = [Budget()]
     for cost in BUDGETS:
         values = {panel.cost(m, cost) for panel in panels for m in panel.methods}
-        limits = sorted({_round_up(value) for value in values if value is not None})
+        limits: list[float] = []
+        for limit in sorted({_round_up(v) for v in values if v is not None}, reverse=True):
+            if not limits or limit * STEP <= limits[-1]:
+                limits.append(limit)
         # The largest limit allows everything, which is the first budget.
-        result += [Budget(cost, limit) for limit in limits[:-1]]
+        result += [Budget(cost, limit) for limit in reversed(limits[1:])]
     return result
 
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from reprogram.errors import InputError
 from reprogram.figures.style import write_atomically
-from reprogram.report import view_figures, view_map, view_table, view_text
-from reprogram.report.advantage import budgets
-from reprogram.report.panels import Panel, Row, check_rows, clean_panels, panels, run_key
-from reprogram.report.sentence import answer
-from reprogram.report.tables import counts_text, markdown_table, rows_csv, table_csv, tex_table
+from reprogram.report import (
+    view_distance,
+    view_figures,
+    view_map,
+    view_noise,
+    view_table,
+    view_text,
+)
+from reprogram.report.content import Content, markdown, tex
+from reprogram.report.panels import Row, check_rows, run_key
 
 __all__ = ["MAX_BYTES", "Picture", "write_report"]
 
@@ -51,7 +57,8 @@ def write_report(
     Args:
         rows: One mapping a run, at least source, target, method, data_fraction, seed and status,
             and accuracy in [0, 1] where the status is "done". ``num_classes`` gives the axis in
-            images a class, ``noise`` and ``distance`` sections of their own.
+            images a class; ``noise`` and ``distance`` (:func:`~reprogram.report.with_distances`)
+            give sections of their own.
         out_dir: The directory, made where it is missing.
         title: The page's title.
         command: What repeats the measurement, shown as it is.
@@ -67,125 +74,164 @@ def write_report(
     """
     if not rows:
         raise InputError("a report needs at least one result row, got none. Run something first.")
-    rows = check_rows(rows)
-    everything = panels(rows)
-    clean = clean_panels(rows)
+    content = Content.of(check_rows(rows), title, command)
     texts = {
-        "report.html": _fitting_page(
-            rows,
-            title=title,
-            command=command,
-            pictures=pictures,
-            run_pictures=run_pictures or {},
-            definitions=definitions or {},
-        ),
-        "report.md": _markdown(clean, title, command),
-        "report.tex": _tex(clean),
-        "table.csv": table_csv(everything),
-        "rows.csv": rows_csv(rows),
+        "report.html": _fitting_page(content, pictures, run_pictures or {}, definitions or {}),
+        "report.md": markdown(content),
+        "report.tex": tex(content),
+        **content.files,
     }
     out_dir = Path(out_dir)
     return {name: write_atomically(out_dir / name, text.encode()) for name, text in texts.items()}
 
 
 def _fitting_page(
-    rows: Sequence[Row],
-    *,
-    title: str,
-    command: str,
+    content: Content,
     pictures: Sequence[Picture],
     run_pictures: Mapping[tuple[Any, ...], Sequence[Picture]],
     definitions: Mapping[str, str],
 ) -> str:
     """The fullest page below MAX_BYTES; what had to go is said on it."""
-    context = _context(rows, title, command, pictures, definitions)
-    omissions = [
-        "",
-        "The pictures of single runs are left out to keep this page below 5 MB.",
-        "Pictures and training curves of single runs are left out to keep this page below 5 MB.",
-    ]
+    context = _context(content, pictures, definitions)
+    details = context["data"] | _details(content.behind, run_pictures)
     size = 0
-    for level, omitted in enumerate(omissions):
-        details = _details(rows, run_pictures if level < 1 else {}, with_history=level < 2)
+    for level, (omitted, without) in enumerate(_OMISSIONS):
+        if level:
+            context, details = without(context, details)
         notices = [*context["notices"], *filter(None, [omitted])]
-        page = _render(context | {"notices": notices, "data": context["data"] | details})
+        page = _render(context | {"notices": notices, "data": details})
         size = len(page.encode())
         if size < MAX_BYTES:
             if omitted:
                 _log.warning(omitted)
             return page
     raise InputError(
-        f"report.html of {len(rows)} rows would have {size:,} bytes; expected fewer than "
+        f"report.html of {len(content.rows)} rows would have {size:,} bytes; expected fewer than "
         f"{MAX_BYTES:,}. Report fewer targets or pictures at once."
     )
 
 
+Context = dict[str, Any]
+
+
+def _without_run(*keys: str) -> Callable[[Context, Context], tuple[Context, Context]]:
+    """Leaves out what is known of each run under these keys."""
+
+    def without(context: Context, details: Context) -> tuple[Context, Context]:
+        rows = [{k: v for k, v in row.items() if k not in keys} for row in details["rows"]]
+        return context, details | {"rows": rows}
+
+    return without
+
+
+def _without_noises(context: Context, details: Context) -> tuple[Context, Context]:
+    """Leaves out the curves and the maps of single noises."""
+    extras = [
+        replace(extra, figures=[replace(group, small=()) for group in extra.figures])
+        for extra in context["extras"]
+    ]
+    return context | {"extras": extras, "views": context["views"][:1]}, details
+
+
+def _without_runs(context: Context, details: Context) -> tuple[Context, Context]:
+    """Leaves out the runs behind a cell, and every row."""
+    tables = view_table.closed(context["tables"])
+    slim = details | {"rows": [], "settings": [], "cells": []}
+    downloads = [file for file in context["downloads"] if file["name"] != "rows.csv"]
+    return context | {"tables": tables, "downloads": downloads}, slim
+
+
+# What goes first where a page would be too large; each step goes on from the one before.
+_OMISSIONS: list[tuple[str, Callable[[Context, Context], tuple[Context, Context]]]] = [
+    ("", _without_run()),
+    (
+        "The pictures of single runs are left out to keep this page below 5 MB.",
+        _without_run("pictures"),
+    ),
+    (
+        "Pictures and training curves of single runs are left out to keep this page below 5 MB.",
+        _without_run("curve"),
+    ),
+    (
+        "Pictures and training curves of single runs, and curves and maps of single noises, are left "
+        "out to keep this page below 5 MB.",
+        _without_noises,
+    ),
+    (
+        "Single runs and single noises are left out to keep this page below 5 MB: rows.csv beside it "
+        "has them.",
+        _without_runs,
+    ),
+]
+
+
 def _context(
-    rows: Sequence[Row],
-    title: str,
-    command: str,
-    pictures: Sequence[Picture],
-    definitions: Mapping[str, str],
+    content: Content, pictures: Sequence[Picture], definitions: Mapping[str, str]
 ) -> dict[str, Any]:
     """Everything the template shows, as plain strings and numbers."""
     from markupsafe import Markup
 
-    everything, clean = panels(rows), clean_panels(rows)
+    rows, everything, clean = content.rows, content.everything, content.clean
     shown = clean or everything
-    maps = budgets(clean)
-    tables, cells = view_table.tables(clean, rows)
-    noise, distance = (
-        view_figures.noise_section(everything),
-        view_figures.distance_section(rows, shown[0].methods),
-    )
-    sections = [("map", "Advantage"), ("size", "Data size")]
-    sections += [("pictures", "Pictures")] if pictures else []
-    sections += [(extra["id"], extra["name"]) for extra in (noise, distance) if extra]
-    sections += [("table", "Table"), ("how", "How it was measured")]
-    files = {"table.csv": table_csv(everything), "rows.csv": rows_csv(rows)}
+    curves = view_figures.size_figures(clean)
+    tables, cells = view_table.tables(clean, content.behind)
+    figures = {
+        "noise": view_noise.noise_figures(everything),
+        "distance": view_distance.distance_figures(rows, everything[0].methods),
+    }
+    extras = [replace(s, figures=figures.get(s.id, ())) for s in content.sections.values()]
+    names = [("map", "Advantage"), *([("size", "Data size")] if curves else [])]
+    names += [(extra.id, extra.name) for extra in extras]
+    names += [("pictures", "Pictures")] if pictures else []
+    names += [("table", "Table")] if tables else []
     noun = "row is" if len(rows) == 1 else "rows are"
     return {
-        "title": title,
-        "command": command,
-        "answer": view_text.emphasised(answer(clean) or "No run has finished yet."),
+        "title": content.title,
+        "command": content.command,
+        "answer": view_text.emphasised(content.answer),
         "facts": view_text.facts(shown, rows),
-        "notices": view_text.notices(clean, rows),
-        "sections": sections,
-        "single": max((panel.counts[1] for panel in clean), default=0) <= 1,
-        "heads": view_map.map_heads(clean),
-        "costs": view_map.costs(maps),
-        "maps": view_map.maps(clean, maps),
-        "takeaway": view_map.takeaway(clean, maps),
-        "curves": view_figures.size_figures(clean),
+        "notices": view_text.notices(everything, rows),
+        "sections": [*names, ("how", "How it was measured")],
+        "single": max((panel.counts[1] for panel in everything), default=0) <= 1,
+        "costs": view_map.costs(content.choices),
+        "views": view_map.views(everything, content.choices),
+        "takeaways": [view_text.emphasised(text) for text in content.takeaways],
+        "curves": curves,
         "pictures": [_embedded(picture) for picture in pictures],
-        "noise": noise,
-        "distance": distance,
+        "extras": extras,
         "tables": tables,
         "protocol": view_text.protocol(rows),
         "splits": view_text.splits(shown),
         "definitions": view_text.definitions(rows, definitions),
         "environment": view_text.environment(rows),
-        "row_count": f"{len(rows)} {noun} here, without the training curves.",
-        "downloads": [{"name": n, "href": Markup(_gzip_uri(t))} for n, t in files.items()],
-        "data": {"cells": cells, "budgets": view_map.budget_index(maps)},
+        "row_count": f"{len(rows):,} {noun} here, without the training curves.",
+        "downloads": [
+            {"name": name, "href": Markup(_gzip_uri(text))} for name, text in content.files.items()
+        ],
+        "emphasised": view_text.emphasised,
+        "data": {"cells": cells, "budgets": view_map.budget_index(content.choices)},
     }
 
 
 def _details(
-    rows: Sequence[Row],
-    run_pictures: Mapping[tuple[Any, ...], Sequence[Picture]],
-    *,
-    with_history: bool,
+    rows: Sequence[Row], run_pictures: Mapping[tuple[Any, ...], Sequence[Picture]]
 ) -> dict[str, Any]:
-    """What the page shows of a single run when its cell is chosen."""
-    keys = ["seed", "status", "accuracy", "val_accuracy", "selected_epoch", "seconds", "settings"]
-    keys += ["error", "reason"] + (["history"] if with_history else [])
+    """What the page shows of a single run when its cell is chosen; equal settings are held once."""
+    keys = ["seed", "source_seed", "status", "accuracy", "val_accuracy", "selected_epoch"]
+    keys += ["seconds", "error", "reason"]
+    keys += ["git_sha"] if len(view_text.versions_of_code(rows)) > 1 else []
     details = []
+    settings: dict[str, int] = {}
     for row in rows:
         detail = {key: view_text.jsonable(row[key]) for key in keys if row.get(key) is not None}
-        found = run_pictures.get(run_key(row), ())
-        details.append(detail | ({"pictures": [_embedded(p) for p in found]} if found else {}))
-    return {"rows": details}
+        text = json.dumps(view_text.jsonable(row.get("settings") or {}), indent=1)
+        detail["settings"] = settings.setdefault(text, len(settings))
+        if curve := view_text.validation_curve(row):
+            detail["curve"] = curve
+        if found := run_pictures.get(run_key(row), ()):
+            detail["pictures"] = [_embedded(picture) for picture in found]
+        details.append(detail)
+    return {"rows": details, "settings": list(settings)}
 
 
 def _render(context: Mapping[str, Any]) -> str:
@@ -219,28 +265,3 @@ def _gzip_uri(text: str) -> str:
     """A file as a data URI, compressed without a time."""
     data = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
     return f"data:application/gzip;base64,{data}"
-
-
-def _markdown(clean: Sequence[Panel], title: str, command: str) -> str:
-    """The answer and the tables in Markdown."""
-    parts = [f"# {title}", answer(clean) or "No run has finished yet."]
-    for panel in clean:
-        caption = (
-            f"Test accuracy in per cent, mean ± half of the 95 % interval, {counts_text(panel)}."
-        )
-        parts += [f"## {panel.title}", caption, markdown_table(panel)]
-    if command:
-        parts += ["## To repeat it", f"```\n{command}\n```"]
-    return "\n\n".join(parts) + "\n"
-
-
-def _tex(clean: Sequence[Panel]) -> str:
-    """The tables in LaTeX, one after the other."""
-    parts = []
-    for panel in clean:
-        name = " ".join(panel.title.replace("→", "to").split())
-        parts += [
-            f"% {name}: test accuracy in %, mean +- half of the 95% interval",
-            tex_table(panel),
-        ]
-    return "\n".join(parts) + "\n"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from reprogram.errors import InputError
@@ -12,9 +13,11 @@ from reprogram.figures import Point
 from reprogram.report.statistics import Summary, summarise
 
 __all__ = ["Entry", "Noise", "Panel", "Row", "check_rows", "clean_panels", "noise_of", "panels"]
-__all__ += ["describe", "run_key", "run_of"]
+__all__ += ["CONTROL", "describe", "run_key", "run_of"]
 
 Row = Mapping[str, Any]
+
+CONTROL = "@steps"  # a method with as many optimiser steps at every size: no contender of its own
 
 _REQUIRED = ("source", "target", "method", "data_fraction", "seed", "status")
 
@@ -26,11 +29,13 @@ class Noise:
     kind: str = "clean"
     severity: int = 0
     split: str = ""
+    draw: int = 0
 
     def __str__(self) -> str:
         if self.kind == "clean":
             return "clean"
-        return f"{self.kind}:{self.severity}" + (f"@{self.split}" if self.split else "")
+        place = f"@{self.split}" if self.split else ""
+        return f"{self.kind}:{self.severity}{place}" + (f"#{self.draw}" if self.draw else "")
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Entry:
 
     rows: tuple[Row, ...]
 
-    @property
+    @cached_property
     def done(self) -> list[Row]:
         """The runs that have an accuracy."""
         return [row for row in self.rows if row["status"] == "done"]
@@ -50,13 +55,13 @@ class Entry:
         states = {row["status"] for row in self.rows}
         return next((s for s in ("done", "failed", "skipped") if s in states), "missing")
 
-    @property
+    @cached_property
     def summary(self) -> Summary | None:
         """Mean accuracy and interval over the finished runs."""
         values = [float(row["accuracy"]) for row in self.done]
         return summarise(values) if values else None
 
-    @property
+    @cached_property
     def by_seed(self) -> dict[Any, float]:
         """Accuracy for each seed; a source that was trained per seed counts as part of it."""
         return {run_of(row): float(row["accuracy"]) for row in self.done}
@@ -75,7 +80,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Panel:
-    """All results of one source on one target under one noise."""
+    """All results of one source on one target under one noise.
+
+    Attributes:
+        source: What the source is called; of a path its last part.
+        target: Name of the target.
+        noise: What was done to the images.
+        methods: The contenders, in one order everywhere.
+        fractions: Data sizes, rising.
+        entries: The runs of a method at a data size.
+        controls: The same for runs with as many steps at every size, by the method they control.
+    """
 
     source: str
     target: str
@@ -83,23 +98,32 @@ class Panel:
     methods: tuple[str, ...]
     fractions: tuple[float, ...]
     entries: Mapping[tuple[str, float], Entry]
+    controls: Mapping[tuple[str, float], Entry] = field(default_factory=dict)
+
+    @property
+    def pair(self) -> str:
+        """Source and target in words."""
+        return f"{self.source} → {self.target}"
 
     @property
     def title(self) -> str:
-        """The pair in words."""
-        noise = "" if self.noise.kind == "clean" else f", {self.noise}"
-        return f"{self.source} → {self.target}{noise}"
+        """The pair in words, and the noise where there is one."""
+        return self.pair + ("" if self.noise.kind == "clean" else f", {self.noise}")
 
     def entry(self, method: str, fraction: float) -> Entry:
         """The runs of a cell, empty where it is missing."""
         return self.entries.get((method, fraction), Entry(()))
+
+    def control(self, method: str, fraction: float) -> Entry:
+        """The runs of a method's equal-steps control, empty where there is none."""
+        return self.controls.get((method, fraction), Entry(()))
 
     def cost(self, method: str, key: str) -> float | None:
         """The largest typical value of ``key`` over the sizes: parameters, bytes or seconds."""
         values = [self.entry(method, fraction).typical(key) for fraction in self.fractions]
         return max((value for value in values if value is not None), default=None)
 
-    @property
+    @cached_property
     def per_class(self) -> dict[float, float]:
         """Training images a class at each data fraction, where known."""
         found: dict[float, float] = {}
@@ -116,13 +140,13 @@ class Panel:
                 return 1.0 / classes
         return None
 
-    @property
+    @cached_property
     def counts(self) -> tuple[int, int]:
         """The smallest and largest number of runs among the cells that have any."""
         n = [len(entry.done) for entry in self.entries.values() if entry.done]
         return (min(n), max(n)) if n else (0, 0)
 
-    @property
+    @cached_property
     def curves(self) -> dict[str, list[Point]]:
         """What :func:`reprogram.figures.accuracy_curve` draws."""
         curves: dict[str, list[Point]] = {}
@@ -153,10 +177,12 @@ def noise_of(row: Row) -> Noise:
     if isinstance(noise, Mapping):
         kind = str(noise.get("kind") or "clean")
         severity = int(noise.get("severity") or 0)
-        return Noise() if kind == "clean" else Noise(kind, severity, str(noise.get("on") or ""))
-    parts = re.fullmatch(r"(.+?)(?::(\d+))?(?:@(.+))?", str(noise))
+        if kind == "clean":
+            return Noise()
+        return Noise(kind, severity, str(noise.get("on") or ""), int(noise.get("seed") or 0))
+    parts = re.fullmatch(r"(.+?)(?::(\d+))?(?:@([^#]+))?(?:#(\d+))?", str(noise))
     assert parts is not None, "every text that is not empty matches"
-    return Noise(parts[1], int(parts[2] or 0), parts[3] or "")
+    return Noise(parts[1], int(parts[2] or 0), parts[3] or "", int(parts[4] or 0))
 
 
 def check_rows(rows: Sequence[Row]) -> list[Row]:
@@ -205,26 +231,52 @@ def _sortable(value: Any) -> tuple[int, float, str]:
 def panels(rows: Sequence[Row]) -> list[Panel]:
     """All panels; methods and sizes are the same in each, so that a missing cell shows.
 
-    Methods are in one order everywhere: by mean accuracy at the largest size that each has.
+    Methods are in one order everywhere: by mean accuracy at the largest size that each has. The
+    equal-steps control of a method that is there stands beside it and is no method of its own.
     """
     rows = check_rows(rows)
-    methods = _method_order(rows)
+    names = {str(row["method"]) for row in rows}
+    controls = {m for m in names if m.endswith(CONTROL) and m.removesuffix(CONTROL) in names}
+    order = _method_order([row for row in rows if row["method"] not in controls])
     grouped: dict[tuple[str, str, Noise], dict[tuple[str, float], list[Row]]] = {}
     for row in rows:
         place = (str(row["source"]), str(row["target"]), noise_of(row))
         cell = (str(row["method"]), float(row["data_fraction"]))
         grouped.setdefault(place, {}).setdefault(cell, []).append(row)
-    clean = {c for place, cells in grouped.items() if place[2].kind == "clean" for c in cells}
-    noisy = {c for place, cells in grouped.items() if place[2].kind != "clean" for c in cells}
+    expected: dict[bool, set[tuple[str, float]]] = {True: set(), False: set()}  # clean, noisy
+    for (_, _, noise), cells in grouped.items():
+        expected[noise.kind == "clean"] |= {cell for cell in cells if cell[0] not in controls}
     result = []
+    called = source_names({source for source, _, _ in grouped})
     for (source, target, noise), cells in sorted(grouped.items(), key=lambda item: item[0]):
-        expected = clean if noise.kind == "clean" else noisy
-        names = {method for method, _ in expected}
-        fractions = tuple(sorted({fraction for _, fraction in expected}))
-        entries = {cell: Entry(tuple(found)) for cell, found in cells.items()}
-        shown = tuple(m for m in methods if m in names)
-        result.append(Panel(source, target, noise, shown, fractions, entries))
+        wanted = expected[noise.kind == "clean"]
+        methods = {method for method, _ in wanted}
+        fractions = tuple(sorted({fraction for _, fraction in wanted}))
+        entries = {c: Entry(tuple(found)) for c, found in cells.items() if c[0] not in controls}
+        beside = {
+            (method.removesuffix(CONTROL), fraction): Entry(tuple(found))
+            for (method, fraction), found in cells.items()
+            if method in controls
+        }
+        shown = tuple(m for m in order if m in methods)
+        result.append(Panel(called[source], target, noise, shown, fractions, entries, beside))
     return result
+
+
+def source_names(sources: Iterable[str]) -> dict[str, str]:
+    """What each source is called: of a path as many of its last parts as tell it from the others.
+
+    >>> source_names(["a/b/photo", "a/c/photo", "a/sketch"])
+    {'a/b/photo': 'b/photo', 'a/c/photo': 'c/photo', 'a/sketch': 'sketch'}
+    """
+    split = {source: [part for part in re.split(r"[/\\]", source) if part] for source in sources}
+    called = {}
+    for source, parts in split.items():
+        others = [other for name, other in split.items() if name != source]
+        lengths = (n for n in range(1, len(parts)) if all(o[-n:] != parts[-n:] for o in others))
+        length = next(lengths, None)
+        called[source] = "/".join(parts[-length:]) if length else source
+    return called
 
 
 def clean_panels(rows: Sequence[Row]) -> list[Panel]:

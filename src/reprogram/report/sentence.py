@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from reprogram.report.panels import Panel
 from reprogram.report.statistics import Comparison, Summary, compare
+from reprogram.report.verdict import Verdict
 
-__all__ = ["answer", "answer_for", "is_prompt", "listed", "percent", "points"]
+__all__ = ["answer", "answer_for", "certainty", "is_prompt", "listed", "percent", "points"]
+__all__ += ["runs_text", "share", "signed"]
 
 # How a reader calls a target; any other is "the NAME test images".
 _CALLED = {"digits": "the digits"}
@@ -16,6 +18,9 @@ _BASELINES = {
     "head-finetune": "a new head on its features",
     "full-finetune": "full fine-tuning",
 }
+
+
+MAX_NAMED = 4  # pairs in a sentence
 
 
 def percent(summary: Summary) -> str:
@@ -34,6 +39,41 @@ def points(difference: Summary) -> str:
     return f"{100 * abs(difference.mean):.1f}{half} points"
 
 
+def share(fraction: float) -> str:
+    """A data size: ``20%``, as in the heads of the tables."""
+    return f"{100 * fraction:g}%"
+
+
+def signed(difference: Summary | None) -> str:
+    """A difference of accuracies in percentage points with its sign and interval, for a table.
+
+    >>> signed(Summary(3, -0.021, 0.004)), signed(None)
+    ('−2.1 ± 0.4', '–')
+    """
+    if difference is None:
+        return "–"
+    half = "" if difference.half_width is None else f" ± {100 * difference.half_width:.1f}"
+    return f"{round(100 * difference.mean, 1) + 0.0:+.1f}".replace("-", "−") + half
+
+
+def certainty(verdict: Verdict) -> str:
+    """How sure it is who is ahead, with n.
+
+    >>> certainty(Verdict("unresolved", ("a", "b"), Summary(3, 0.9, 0.1)))
+    'not resolved against b (n = 3, Holm)'
+    """
+    assert verdict.summary is not None, "somebody is ahead"
+    runs = f"n = {verdict.summary.n}"
+    if verdict.kind == "only":
+        return f"no other method to compare it with, {runs}"
+    if verdict.kind == "single":
+        return f"{runs}: one run a cell resolves no difference"
+    tested = f"({runs}, Holm)"
+    if verdict.kind == "unresolved":
+        return f"not resolved against {listed(verdict.candidates[1:])} {tested}"
+    return f"resolved against every other method {tested}"
+
+
 def is_prompt(method: str) -> bool:
     """Whether a method trains a prompt in front of the frozen network."""
     return method not in _BASELINES and not method.startswith("none+")
@@ -48,8 +88,16 @@ def answer(panels: Sequence[Panel]) -> str:
 
 
 def _tally(panels: Sequence[Panel]) -> str:
-    """On which targets the best prompt is ahead of the best frozen baseline, on which behind."""
-    groups: dict[str, list[str]] = {"ahead": [], "behind": [], "unresolved": []}
+    """On which pairs the best prompt is ahead of its rival, on which behind.
+
+    The rival is the best frozen baseline; full fine-tuning where no pair has one.
+    """
+    names = ("linear-probe", "head-finetune")
+    probed = any(p.entry(m, _at_largest(p)[1]).done for p in panels for m in names)
+    rivals, rival = (
+        (names, "the best probe") if probed else (("full-finetune",), "full fine-tuning")
+    )
+    groups: dict[str, dict[str, Summary | None]] = {"ahead": {}, "behind": {}, "unresolved": {}}
     sources = {panel.source for panel in panels}
     runs: dict[str, Summary] = {}
     for panel in panels:
@@ -57,21 +105,22 @@ def _tally(panels: Sequence[Panel]) -> str:
         found, fraction = _at_largest(panel)
         runs |= {f"{name} {method}": summary for method, summary in found.items()}
         prompts = sorted((m for m in found if is_prompt(m)), key=lambda m: -found[m].mean)
-        frozen = [m for m in ("linear-probe", "head-finetune") if m in found]
+        frozen = [m for m in rivals if m in found]
         if not prompts or not frozen:
             continue
         against = _against_best(panel, prompts[0], frozen, fraction, found)
         if against.difference is None or not against.resolved:
-            groups["unresolved"].append(name)
+            groups["unresolved"][name] = None
         else:
             side = "ahead" if against.difference.mean > 0 else "behind"
-            groups[side].append(f"{name} ({points(against.difference)})")
+            groups[side][name] = against.difference
+    total = sum(map(len, groups.values()))
     parts = [
-        f"{words} on {listed(groups[side])}"
+        f"{words} on {_places(groups[side], total)}"
         for side, words in (
-            ("ahead", "ahead of the best probe"),
-            ("behind", "behind it" if groups["ahead"] else "behind the best probe"),
-            ("unresolved", "not resolved against the best probe"),
+            ("ahead", f"ahead of {rival}"),
+            ("behind", "behind it" if groups["ahead"] else f"behind {rival}"),
+            ("unresolved", f"not resolved against {rival}"),
         )
         if groups[side]
     ]
@@ -79,6 +128,15 @@ def _tally(panels: Sequence[Panel]) -> str:
         return f"Results on {len(panels)} pairs of source and target ({_runs(runs)})."
     text = "With the network frozen, the best prompt is " + "; ".join(parts)
     return f"{text} ({_runs(runs)}, paired by seed, Holm-corrected)."
+
+
+def _places(found: dict[str, Summary | None], total: int) -> str:
+    """Pairs by name with their differences; many of them as a count with the range."""
+    if len(found) <= MAX_NAMED:
+        return listed([f"{n} ({points(d)})" if d else n for n, d in found.items()])
+    sizes = [100 * abs(difference.mean) for difference in found.values() if difference]
+    span = f" ({min(sizes):.1f} to {max(sizes):.1f} points)" if sizes else ""
+    return f"{len(found)} of {total} pairs{span}"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -115,7 +173,8 @@ def answer_for(panel: Panel) -> str:
     called = _CALLED.get(panel.target, f"the {panel.target} test images")
     if not prompts:
         best = max(found, key=lambda m: found[m].mean)
-        text = f"{best} reads {percent(found[best])} of {called}, the most of {len(found)} methods"
+        text = f"{best} reads {percent(found[best])} of {called}"
+        text += f", the most of {len(found)} methods" if len(found) > 1 else ""
         return f"{text} ({_runs(found)})."
     prompt = max(prompts, key=lambda m: found[m].mean)
     size = panel.cost(prompt, "trainable_parameters")
@@ -151,5 +210,10 @@ def _resolution(panel: Panel, prompt: str, fraction: float, found: dict[str, Sum
 
 def _runs(found: dict[str, Summary]) -> str:
     """How many runs stand behind the means."""
-    n = {s.n for s in found.values()}
+    return runs_text([s.n for s in found.values()])
+
+
+def runs_text(counts: Iterable[int]) -> str:
+    """``n = 3``, or ``n = 1 to 3`` where means stand on different numbers of runs."""
+    n = set(counts)
     return f"n = {min(n)}" if len(n) == 1 else f"n = {min(n)} to {max(n)}"

@@ -8,19 +8,20 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reprogram.report.panels import Panel, Row, check_rows, noise_of
+from reprogram.report.panels import CONTROL, Panel, Row, check_rows, noise_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["bytes_text", "markdown_table", "rich_table", "rows_csv", "table_csv", "tex_table"]
-__all__ += ["cell_text", "counts_text", "text_table"]
+__all__ += ["cell_text", "counts_text", "markdown_lines", "markdown_text", "tex_lines", "tex_text"]
+__all__ += ["one_size", "pair_lines", "text_table"]
 
 _WIDTH = 80
 _ABSENT = {"missing": "-", "failed": "fail", "skipped": "skip"}
 _FIRST_COLUMNS = ["source", "target", "method", "data_fraction", "noise", "seed", "status"]
 _FIRST_COLUMNS += ["accuracy", "n_train", "n_val", "n_test"]
-_NESTED = ("history", "distance")  # kept out of rows.csv, and written as columns of their own
+_NESTED = ("history",)  # a curve is no cell of a table
 
 
 def bytes_text(size: float | None) -> str:
@@ -161,33 +162,63 @@ def rich_table(panel: Panel) -> Table:
 
 def markdown_table(panel: Panel) -> str:
     """The table in Markdown."""
-    heads = ["method", *(f"{100 * f:g}%" for f in panel.fractions), "trained", "stored"]
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    lines += [[_markdown(cell) for cell in cells] for cells in _line_cells(panel)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _markdown(text: str) -> str:
-    """Text that no table or tag can break out of."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+    return markdown_lines(_heads(panel), _line_cells(panel))
 
 
 def tex_table(panel: Panel) -> str:
     """The table as a LaTeX ``tabular`` that needs no package."""
-    heads = ["method", *(f"{100 * f:g}%" for f in panel.fractions), "trained", "stored"]
-    lines = [heads, *_line_cells(panel)]
-    body = [" & ".join(_tex(cell) for cell in line) + r" \\" for line in lines]
+    return tex_lines(_heads(panel), _line_cells(panel))
+
+
+def pair_lines(panels: Sequence[Panel]) -> tuple[list[str], list[list[str]]]:
+    """Many pairs that were run at one size: a line a pair, a column a method."""
+    lines = [
+        [p.pair, *(cell_text(p, method, p.fractions[0]) for method in p.methods)] for p in panels
+    ]
+    return ["source → target", *panels[0].methods], lines
+
+
+def one_size(panels: Sequence[Panel]) -> bool:
+    """Whether there are several pairs, all at one size: they share a table."""
+    return len(panels) > 1 and all(len(panel.fractions) == 1 for panel in panels)
+
+
+def markdown_lines(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table of texts in Markdown, the first column set left."""
+    written = [
+        [markdown_text(head) for head in heads],
+        ["---", *["---:"] * (len(heads) - 1)],
+        *([markdown_text(cell) for cell in line] for line in lines),
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in written)
+
+
+def markdown_text(text: str) -> str:
+    """Text that no table or tag can break out of; the lines of a cell one after the other."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return text.replace("\n", " / ")
+
+
+def tex_lines(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table of texts as a LaTeX ``tabular``, the first column set left."""
+    body = [" & ".join(tex_text(cell) for cell in line) + r" \\" for line in [heads, *lines]]
     columns = "l" + "r" * (len(heads) - 1)
     parts = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:]]
     return "\n".join([*parts, r"\hline", r"\end{tabular}"])
 
 
-def _tex(text: str) -> str:
+def tex_text(text: str) -> str:
     """Text with LaTeX's special characters escaped."""
     special = {c: "\\" + c for c in "&%$#_{}"}
     special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {"±": r"$\pm$", "→": r"$\rightarrow$", "<": r"\textless{}", ">": r"\textgreater{}"}
+    special |= {"−": "$-$", "–": "--", "\u00a0": "~", "\n": " / "}
     return "".join(special.get(letter, letter) for letter in text)
+
+
+def _heads(panel: Panel) -> list[str]:
+    """Method, the data sizes, and what each method trains and stores."""
+    return ["method", *(f"{100 * f:g}%" for f in panel.fractions), "trained", "stored"]
 
 
 def _line_cells(panel: Panel) -> Iterable[list[str]]:
@@ -208,16 +239,16 @@ def table_csv(panels: Sequence[Panel]) -> str:
     heads += ["half_width", "n_train", "trainable_parameters", "stored_bytes"]
     lines: list[list[str]] = []
     for panel in panels:
-        for method in sorted(panel.methods):
-            for fraction in panel.fractions:
-                entry = panel.entry(method, fraction)
-                s = entry.summary
-                numbers = [str(s.n if s else 0), f"{s.mean:.6f}" if s else ""]
-                half = f"{s.half_width:.6f}" if s and s.half_width is not None else ""
-                costs = [entry.typical(key) for key in heads[-3:]]
-                place = [panel.source, panel.target, str(panel.noise), method, f"{fraction:g}"]
-                written = ["" if cost is None else f"{cost:.0f}" for cost in costs]
-                lines.append([*place, entry.status, *numbers, half, *written])
+        cells = {(m, f): panel.entry(m, f) for m in panel.methods for f in panel.fractions}
+        cells |= {(m + CONTROL, f): entry for (m, f), entry in panel.controls.items()}
+        for (method, fraction), entry in sorted(cells.items(), key=lambda item: item[0]):
+            s = entry.summary
+            numbers = [str(s.n if s else 0), f"{s.mean:.6f}" if s else ""]
+            half = f"{s.half_width:.6f}" if s and s.half_width is not None else ""
+            costs = [entry.typical(key) for key in heads[-3:]]
+            place = [panel.source, panel.target, str(panel.noise), method, f"{fraction:g}"]
+            written = ["" if cost is None else f"{cost:.0f}" for cost in costs]
+            lines.append([*place, entry.status, *numbers, half, *written])
     return _csv([heads, *lines])
 
 

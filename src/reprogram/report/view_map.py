@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from reprogram.figures.curves import count_text
-from reprogram.report.advantage import BUDGETS, Budget, Verdict, advantage
+from reprogram.report.advantage import BUDGETS, Budget, verdicts
 from reprogram.report.panels import Panel
-from reprogram.report.sentence import listed, percent, points
-from reprogram.report.tables import bytes_text
+from reprogram.report.robustness import NoiseGroup, noise_groups
+from reprogram.report.sentence import percent, points
+from reprogram.report.tables import one_size
+from reprogram.report.takeaway import limit_text
+from reprogram.report.verdict import Verdict
+from reprogram.report.view_noise import group_title, noise_kind
 from reprogram.report.view_table import css_colour
 
-__all__ = ["budget_index", "costs", "map_heads", "maps", "takeaway"]
-
-
-def map_heads(clean: Sequence[Panel]) -> list[str]:
-    """The data sizes, as columns of the map."""
-    fractions = clean[0].fractions if clean else ()
-    return [f"{100 * fraction:g}%" for fraction in fractions]
+__all__ = ["budget_index", "costs", "views"]
 
 
 def costs(choices: Sequence[Budget]) -> list[tuple[str, str]]:
@@ -27,82 +26,102 @@ def costs(choices: Sequence[Budget]) -> list[tuple[str, str]]:
     return [(cost, name) for cost, name in BUDGETS.items() if cost in present]
 
 
-def budget_index(choices: Sequence[Budget]) -> dict[str, list[dict[str, str]]]:
+def budget_index(choices: Sequence[Budget]) -> dict[str, list[dict[str, Any]]]:
     """For each kind of budget its limits and the table that answers each."""
-    index: dict[str, list[dict[str, str]]] = {}
+    index: dict[str, list[dict[str, Any]]] = {}
     for place, budget in enumerate(choices):
         if budget.cost:
-            entry = {"label": _limit_text(budget), "map": f"map-{place}"}
+            entry = {"label": limit_text(budget), "map": place}
             index.setdefault(budget.cost, []).append(entry)
     return index
 
 
-def takeaway(clean: Sequence[Panel], choices: Sequence[Budget]) -> str:
-    """Who wins how many fields of the map, without a limit and with the largest that bites."""
-    fields = sum(len(panel.fractions) for panel in clean)
-    limited = [budget for budget in choices if budget.cost == "trainable_parameters"][-1:]
-    sentences = []
-    for budget in [Budget(), *limited]:
-        verdicts = [advantage(p, f, budget) for p in clean for f in p.fractions]
-        wins: dict[str, int] = {}
-        for verdict in verdicts:
-            if verdict.kind in ("resolved", "single"):
-                wins[verdict.candidates[0]] = wins.get(verdict.candidates[0], 0) + 1
-        ranked = sorted(wins, key=lambda method: (-wins[method], method))
-        leads = [f"{method} in {wins[method]}" for method in ranked]
-        parts = []
-        if leads:
-            leads[0] = f"{ranked[0]} is ahead in {wins[ranked[0]]} of {fields} fields"
-            parts = [listed(leads)]
-        if undecided := sum(verdict.kind == "unresolved" for verdict in verdicts):
-            count = f"{undecided} {'is' if undecided == 1 else 'are'}"
-            parts.append(
-                f"{count} not resolved" if leads else f"{undecided} of {fields} are not resolved"
-            )
-        if parts:
-            sentences.append(f"With {_limit_text(budget)}, {'; '.join(parts)}.")
-    return " ".join(sentences)
+def views(everything: Sequence[Panel], choices: Sequence[Budget]) -> list[dict[str, Any]]:
+    """What the map can show: clean data by pair and size, then each pair's noises by severity.
+
+    Each view holds one table a budget.
+    """
+    clean = [panel for panel in everything if panel.noise.kind == "clean"]
+    found = [_clean_view(clean)] if clean else []
+    sized = noise_groups(everything, every_size=True)
+    found += [_noise_view(group) for group in sized]
+    return [_view(place, view, choices) for place, view in enumerate(found)]
 
 
-def maps(clean: Sequence[Panel], choices: Sequence[Budget]) -> list[dict[str, Any]]:
-    """One table a budget: targets down, data sizes across, who wins in each field."""
-    return [
+@dataclass(frozen=True)
+class _View:
+    """A view before anybody has won: names of rows and columns, and the panel of each field."""
+
+    label: str
+    heads: Sequence[tuple[str, str]]
+    rows: Sequence[tuple[str, str, Sequence[tuple[Panel, float] | None]]]
+
+
+def _clean_view(clean: Sequence[Panel]) -> _View:
+    """Pairs down, data sizes across; sources down and targets across where there is one size."""
+    places = {(panel.source, panel.target): (panel, panel.fractions[0]) for panel in clean}
+    sources, targets = (sorted({pair[i] for pair in places}) for i in (0, 1))
+    if one_size(clean) and len(sources) > 1 and len(targets) > 1:
+        size = f"source, {100 * clean[0].fractions[0]:g}%"
+        grid = [(s, size, [places.get((s, t)) for t in targets]) for s in sources]
+        return _View("clean data", [(target, "target") for target in targets], grid)
+    heads = [(f"{100 * fraction:g}%", "of the images") for fraction in clean[0].fractions]
+    rows = [(p.target, f"from {p.source}", [(p, f) for f in p.fractions]) for p in clean]
+    return _View("clean data", heads, rows)
+
+
+def _noise_view(group: NoiseGroup) -> _View:
+    """Kinds of noise down, severities across."""
+    severities = sorted({noise.severity for noise in group.noisy})
+    kinds = dict.fromkeys(noise_kind(noise) for noise in group.noisy)
+    places = {
+        (noise_kind(noise), noise.severity): (panel, group.fraction)
+        for noise, panel in group.noisy.items()
+    }
+    rows = [(kind, group.split, [places.get((kind, s)) for s in severities]) for kind in kinds]
+    return _View(group_title(group), [(str(s), "severity") for s in severities], rows)
+
+
+def _view(place: int, view: _View, choices: Sequence[Budget]) -> dict[str, Any]:
+    """One table a budget."""
+    fields = [
+        [(field, verdicts(*field, choices)) if field else None for field in row[2]]
+        for row in view.rows
+    ]
+    maps = [
         {
-            "id": f"map-{place}",
-            "label": f"Advantage map, {_limit_text(budget)}",
+            "id": f"map-{place}-{number}",
+            "label": f"Advantage map, {view.label}, {limit_text(budget)}",
             "rows": [
                 {
-                    "target": panel.target,
-                    "source": panel.source,
+                    "name": name,
+                    "sub": sub,
                     "cells": [
-                        _map_cell(panel, f, advantage(panel, f, budget)) for f in panel.fractions
+                        _map_cell(*cell[0], cell[1][number]) if cell else _absent("not run")
+                        for cell in cells
                     ],
                 }
-                for panel in clean
+                for (name, sub, _), cells in zip(view.rows, fields, strict=True)
             ],
         }
-        for place, budget in enumerate(choices)
+        for number, budget in enumerate(choices)
     ]
+    return {"label": view.label, "heads": view.heads, "maps": maps}
 
 
-def _limit_text(budget: Budget) -> str:
-    """A budget in words."""
-    if not budget.cost:
-        return "no limit"
-    if budget.cost == "stored_bytes":
-        return f"at most {bytes_text(budget.limit)} stored"
-    if budget.cost == "seconds":
-        return f"at most {budget.limit:,.3g} s of training"
-    return f"at most {budget.limit:,.0f} trained parameters"
+def _absent(words: str, line: str = "") -> dict[str, Any]:
+    """A field without a winner."""
+    nothing = {"kind": "empty", "colour": "var(--muted)", "second": "var(--muted)"}
+    return nothing | {"head": words, "lines": [line] if line else []}
 
 
 def _map_cell(panel: Panel, fraction: float, verdict: Verdict) -> dict[str, Any]:
     """One field of the map in words and colours."""
     count = panel.per_class.get(fraction)
-    size = f"{count_text(count)} a class" if count else ""
+    size = f"{count_text(count)} a class" if count and panel.noise.kind == "clean" else ""
     if verdict.summary is None:
-        nothing = {"kind": "empty", "colour": "var(--muted)", "second": "var(--muted)"}
-        return nothing | {"head": "nothing fits", "lines": [size] if size else []}
+        run = any(panel.entry(method, fraction).done for method in panel.methods)
+        return _absent("nothing fits" if run else "not run", size)
     best, rest = verdict.candidates[0], verdict.candidates[1:]
     second = css_colour(rest[0]) if rest else css_colour(best)
     cell = {"kind": verdict.kind, "colour": css_colour(best), "second": second}

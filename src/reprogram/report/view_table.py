@@ -11,9 +11,9 @@ from reprogram.figures.curves import count_text
 from reprogram.figures.style import INK, MUTED
 from reprogram.report.panels import Panel, Row
 from reprogram.report.sentence import percent
-from reprogram.report.tables import bytes_text
+from reprogram.report.tables import bytes_text, one_size
 
-__all__ = ["css_colour", "tables"]
+__all__ = ["closed", "css_colour", "tables"]
 
 _ABSENT = {"missing": "not run", "failed": "failed", "skipped": "skipped"}
 
@@ -28,6 +28,8 @@ def tables(clean: Sequence[Panel], rows: Sequence[Row]) -> tuple[list[dict[str, 
     """The report's table for each pair, and for each of its cells what a click shows."""
     index = {id(row): i for i, row in enumerate(rows)}
     cells: list[dict[str, Any]] = []
+    if one_size(clean):
+        return [_pair_table(clean, index, cells)], cells
     built = []
     for panel in clean:
         heads = [{"name": "method", "sub": ""}]
@@ -47,9 +49,39 @@ def tables(clean: Sequence[Panel], rows: Sequence[Row]) -> tuple[list[dict[str, 
                 {"text": "–" if stored is None else bytes_text(stored), "value": _value(stored)},
             ]
             colour = css_colour(method)
-            lines.append({"method": method, "colour": colour, "cells": line, "plain": plain})
+            lines.append({"name": method, "colour": colour, "cells": line, "plain": plain})
         built.append({"title": panel.title, "heads": heads, "rows": lines})
     return built, cells
+
+
+def _pair_table(
+    clean: Sequence[Panel], index: Mapping[int, int], cells: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Many pairs at one size: a line a pair, a column a method."""
+    heads = [{"name": "source → target", "sub": ""}]
+    heads += [{"name": method, "sub": ""} for method in clean[0].methods]
+    lines = []
+    for panel in clean:
+        fraction = panel.fractions[0]
+        best = _best_mean(panel, fraction)
+        line = [_table_cell(panel, m, fraction, best, index, cells) for m in panel.methods]
+        lines.append({"name": panel.pair, "colour": "", "cells": line, "plain": []})
+    size = f"{100 * clean[0].fractions[0]:g}% of the training images"
+    return {"title": f"Every pair, {size}", "heads": heads, "rows": lines}
+
+
+def closed(built: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same tables with cells that open nothing."""
+    return [
+        {
+            **table,
+            "rows": [
+                {**row, "cells": [{**cell, "id": None} for cell in row["cells"]]}
+                for row in table["rows"]
+            ],
+        }
+        for table in built
+    ]
 
 
 def _value(number: float | None) -> str:
@@ -74,7 +106,7 @@ def _table_cell(
     """One cell; its runs are appended to ``cells`` for the page's script."""
     entry = panel.entry(method, fraction)
     if not entry.rows:
-        return {"id": None, "text": _ABSENT["missing"]}
+        return {"id": None, "absent": True, "value": "", "text": _ABSENT["missing"], "small": ""}
     s = entry.summary
     half = "" if s is None or s.half_width is None else f" ± {100 * s.half_width:.1f}"
     note = f"{panel.title}. "

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 __all__ = ["definitions", "emphasised", "environment", "facts", "jsonable", "notices"]
-__all__ += ["protocol", "splits"]
+__all__ += ["protocol", "splits", "validation_curve", "versions_of_code"]
 
 DEFINITIONS = {
     "full-finetune": "The classification head is replaced by a new linear layer and every layer is "
@@ -25,6 +25,9 @@ DEFINITIONS = {
     "reprogramming": "A prompt and the network that masks it for each image (SMM) are trained in "
     "front of the frozen source; each target class reads one source class, chosen anew at the "
     "start of every epoch (ILM).",
+    "smm+ilm": "The method of `reprogramming`, with the SMM paper's own learning rates.",
+    "smm+linear": "A prompt, the network that masks it (SMM) and a linear layer on the frozen "
+    "source's class scores are trained together.",
     "none+ilm": "No prompt: the plain resized image, each target class reads one source class.",
     "pad+ilm": "The image lies inside a trained border; each target class reads one source class, "
     "chosen anew at the start of every epoch (ILM).",
@@ -35,7 +38,8 @@ def emphasised(text: str) -> Markup:
     """The answer with its percentages set bold."""
     from markupsafe import Markup, escape
 
-    number = r"\d[\d.,]*(?: ± [\d.]+)? (?:%|points)"
+    one = r"[+−]?\d[\d.,]*(?: ± [\d.]+)?"
+    number = f"(?:{one} to )?{one} (?:%|points)"
     return Markup(re.sub(f"({number})", r"<b>\1</b>", str(escape(text))))  # noqa: S704
 
 
@@ -59,24 +63,62 @@ def facts(shown: Sequence[Panel], rows: Sequence[Row]) -> list[tuple[str, str]]:
     return found
 
 
-def notices(clean: Sequence[Panel], rows: Sequence[Row]) -> list[str]:
+def notices(everything: Sequence[Panel], rows: Sequence[Row]) -> list[str]:
     """What a reader must know before believing the tables."""
     found = []
-    if clean and max(panel.counts[1] for panel in clean) == 1:
+    if max((panel.counts[1] for panel in everything), default=0) == 1:
         found.append("n = 1: nothing can be resolved, means are shown.")
-    states = [p.entry(m, f).status for p in clean for m in p.methods for f in p.fractions]
-    named = [("missing", "not run"), ("failed", "failed"), ("skipped", "skipped")]
-    absent = [f"{states.count(state)} {what}" for state, what in named if state in states]
-    if absent:
-        found.append(f"Of {len(states)} cells, {', '.join(absent)}: marked in the table.")
-    versions = sorted({str(row["git_sha"])[:10] for row in rows if row.get("git_sha")})
-    if len(versions) > 1:
+    found += [text for text in (_absent_runs(rows), _absent_cells(everything)) if text]
+    if len(commits := versions_of_code(rows)) > 1:
         found.append(
-            f"The rows come from {len(versions)} versions of the code: {', '.join(versions)}."
+            f"The rows come from {len(commits)} versions of the code: {', '.join(commits)}. "
+            "A cell's runs name theirs."
         )
+    if any(commit.endswith("-dirty") for commit in commits):
+        found.append("Some rows come from code with changes that were not committed (-dirty).")
     if any(row.get("track_test") for row in rows):
         found.append("The test curve was recorded beside the runs; it selected nothing.")
     return found
+
+
+_STATES = [("missing", "not run"), ("failed", "failed"), ("skipped", "skipped")]
+
+
+def _absent_runs(rows: Sequence[Row]) -> str:
+    """How many of the planned runs have no result."""
+    states = [str(row["status"]) for row in rows]
+    absent = [f"{states.count(s):,} {words}" for s, words in _STATES if s in states]
+    return f"Of {len(states):,} runs, {', '.join(absent)}." if absent else ""
+
+
+def _absent_cells(everything: Sequence[Panel]) -> str:
+    """How many cells have no number, and whether the others stand on different numbers of runs."""
+    states = [p.entry(m, f).status for p in everything for m in p.methods for f in p.fractions]
+    absent = [f"{states.count(s):,} {words}" for s, words in _STATES if s in states]
+    counts = [panel.counts for panel in everything if panel.counts[1]]
+    low, high = min((c[0] for c in counts), default=0), max((c[1] for c in counts), default=0)
+    text = f"Of {len(states):,} cells, {', '.join(absent)}: marked in the tables." if absent else ""
+    differ = f"Cells stand on {low} to {high} runs: n is written in each." if low != high else ""
+    return " ".join(filter(None, [text, differ]))
+
+
+def versions_of_code(rows: Sequence[Row]) -> list[str]:
+    """Every commit that rows were made with, failed ones too."""
+    return sorted({str(row["git_sha"]) for row in rows if row.get("git_sha")})
+
+
+def validation_curve(row: Row) -> list[float | None]:
+    """Validation accuracy after each epoch, from 0 on; empty where there is none.
+
+    >>> validation_curve({"history": [{"epoch": 0, "val": {"accuracy": 0.25}}, {"epoch": 1}]})
+    [0.25, None]
+    """
+    found = {}
+    for epoch in row.get("history") or []:
+        value = epoch.get("val_accuracy", (epoch.get("val") or {}).get("accuracy"))
+        if value is not None:
+            found[int(epoch["epoch"])] = round(float(value), 4)
+    return [found.get(epoch) for epoch in range(len(row.get("history") or []))] if found else []
 
 
 def protocol(rows: Sequence[Row]) -> str:
@@ -139,7 +181,7 @@ def environment(rows: Sequence[Row]) -> list[tuple[str, str]]:
         for package, version in (row.get("versions") or {}).items():
             versions.setdefault(str(package), set()).add(str(version))
     found += [(package, ", ".join(sorted(seen))) for package, seen in sorted(versions.items())]
-    commits = sorted({str(row["git_sha"]) for row in rows if row.get("git_sha")})
+    commits = versions_of_code(rows)
     return found + ([("code version", ", ".join(commits))] if commits else [])
 
 

@@ -42,32 +42,33 @@ function sortBy(header) {
 }
 for (const button of $$(".sort")) button.addEventListener("click", () => sortBy(button.parentNode));
 
-// The budget chooses one of the maps that were computed with the report.
-function chooseBudget(event) {
-  const cost = $("input[name=cost]:checked").value;
+// Data and budget choose one of the maps that were computed with the report.
+function chooseMap(event) {
+  const cost = ($("input[name=cost]:checked") || { value: "" }).value;
   const limits = data.budgets[cost] || [];
   const slider = $("#limit");
-  if (event && event.target !== slider) {
+  if (event && event.target.name === "cost") {
     slider.max = Math.max(0, limits.length - 1);
     slider.value = slider.max;
   }
-  const level = limits[slider.value];
-  $(".level").hidden = !level;
+  const level = slider ? limits[slider.value] : undefined;
+  if (slider) $(".level").hidden = !level;
   if (level) {
     $(".level output").textContent = level.label;
     slider.setAttribute("aria-valuetext", level.label);
   }
-  const shown = level ? level.map : "map-0";
+  const view = $("#view") ? $("#view").value : "0";
+  const shown = `map-${view}-${level ? level.map : 0}`;
   for (const map of $$(".map")) map.hidden = map.id !== shown;
 }
 if ($(".budget")) {
   $(".budget").hidden = false;
-  for (const input of $$(".budget input")) input.addEventListener("input", chooseBudget);
+  for (const input of $$(".budget input, .budget select")) input.addEventListener("input", chooseMap);
 }
 
 // A small training curve: validation accuracy over epochs, a line a run, the selected epoch ringed.
 function curve(runs) {
-  const points = runs.map((run) => (run.history || []).filter((e) => typeof e.val_accuracy === "number"));
+  const points = runs.map((run) => (run.curve || []).map((value, epoch) => ({ epoch, val_accuracy: value })).filter((e) => e.val_accuracy !== null));
   const all = points.flat();
   if (all.length < 2) return null;
   const [width, height, left, bottom, top] = [640, 190, 44, 26, 10];
@@ -98,13 +99,14 @@ const number = (value, digits = 1) => typeof value === "number" ? value.toFixed(
 const share = (value) => typeof value === "number" ? (100 * value).toFixed(1) + " %" : "\u2013";
 
 function runsTable(runs) {
-  const heads = ["seed", "test", "validation", "selected epoch", "seconds", "state"];
+  const heads = ["seed", "test", "validation", "selected epoch", "seconds", "code", "state"];
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...heads.map((h) => element("th", { scope: "col" }, h)))));
   const body = element("tbody");
   for (const run of runs) {
     const state = run.status === "done" ? "done" : `${run.status}: ${String(run.error || run.reason || "no reason recorded").trim().split("\n").pop()}`;
-    const cells = [share(run.accuracy), share(run.val_accuracy), number(run.selected_epoch, 0), number(run.seconds), state];
-    body.append(element("tr", {}, element("th", { scope: "row" }, String(run.seed)), ...cells.map((c) => element("td", {}, c))));
+    const cells = [share(run.accuracy), share(run.val_accuracy), number(run.selected_epoch, 0), number(run.seconds), run.git_sha || "\u2013", state];
+    const seed = run.seed + (run.source_seed === undefined ? "" : `, source ${run.source_seed}`);
+    body.append(element("tr", {}, element("th", { scope: "row" }, seed), ...cells.map((c) => element("td", {}, c))));
   }
   table.append(body);
   return table;
@@ -122,7 +124,7 @@ function openRuns(button) {
     const image = element("img", { src: picture.src, alt: picture.alt });
     content.append(element("h3", {}, `Seed ${run.seed}: ${picture.caption}`), element("figure", {}, image));
   }
-  const settings = new Set(runs.map((run) => JSON.stringify(run.settings || {}, null, 1)));
+  const settings = new Set(runs.map((run) => data.settings[run.settings]));
   content.append(element("h3", {}, settings.size > 1 ? "Settings (they differ)" : "Settings"));
   for (const text of settings) content.append(element("pre", { tabindex: 0 }, text.replace(/^[{}]\n?|\n?}$/g, "").replace(/^ /gm, "") || "none recorded"));
   dialog.showModal();

@@ -1,0 +1,147 @@
+"""Distances from a file beside the rows, and the pairs of domains that they describe."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reprogram.errors import InputError
+from reprogram.report.panels import Row, noise_of
+
+__all__ = ["DomainPair", "domain_pairs", "with_distances"]
+
+logger = logging.getLogger(__name__)
+
+
+def with_distances(rows: Sequence[Row], document: Mapping[str, Any]) -> list[Row]:
+    """The rows with the distances and the source accuracies of a document.
+
+    Args:
+        rows: Result rows.
+        document: ``{"pairs": [...]}``, each pair with ``source`` and ``target`` as the rows name
+            them, ``metrics`` (numbers by name, or what ``reprogram distance --json`` has under
+            ``distances``) and optionally ``source_accuracy`` in [0, 1] (of the source on its own
+            test images), ``source_seed`` (the training of the source that it holds for; all where
+            it is left out), ``source_domain`` and ``target_domain`` (the domains behind the names:
+            what is exchangeable in a test; by default source and target themselves).
+
+    Returns:
+        Copies with ``distance``, ``source_accuracy``, ``source_domain`` and ``target_domain`` where
+        the document has them; other rows as they are.
+
+    Raises:
+        InputError: The document has another form, names a pair twice, or none of the rows.
+    """
+    known = _known(document)
+    used: set[tuple[Any, ...]] = set()
+    merged: list[Row] = []
+    for row in rows:
+        place = (row["source"], row["target"])
+        key = (*place, row.get("source_seed"))
+        key = key if key in known else (*place, None)
+        used.add(key)
+        merged.append({**row, **known[key]} if key in known else row)
+    if unused := [key for key in known if key not in used]:
+        words = ", ".join(f"{source} -> {target}" for source, target, _ in unused[:4])
+        if len(unused) == len(known):
+            raise InputError(
+                f"the distances are of none of the {len(rows)} rows: {words}. Name source and target "
+                "as rows.csv does."
+            )
+        logger.warning("%d pairs of the distances have no row: %s", len(unused), words)
+    return merged
+
+
+def _known(document: Mapping[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """What each (source, target, source seed) gets."""
+    known: dict[tuple[Any, ...], dict[str, Any]] = {}
+    try:
+        for pair in document["pairs"]:
+            key = (str(pair["source"]), str(pair["target"]), pair.get("source_seed"))
+            if key in known:
+                raise InputError(f"the distances hold {key[0]} -> {key[1]} twice. Keep one.")
+            found: dict[str, Any] = {}
+            metrics = {str(n): _number(v) for n, v in (pair.get("metrics") or {}).items()}
+            if metrics:
+                found["distance"] = metrics
+            if pair.get("source_accuracy") is not None:
+                found["source_accuracy"] = _number(pair["source_accuracy"])
+                if not 0 <= found["source_accuracy"] <= 1:
+                    raise InputError(
+                        f"source_accuracy of {key[0]} -> {key[1]} must be in [0, 1], got "
+                        f"{pair['source_accuracy']!r}. Write a share, not per cent."
+                    )
+            for name in ("source_domain", "target_domain"):
+                if pair.get(name) is not None:
+                    found[name] = str(pair[name])
+            known[key] = found
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"the distances are no {{'pairs': [{{'source', 'target', 'metrics'}}, ...]}} "
+            f"({type(error).__name__}: {error}). Each metric is a finite number."
+        ) from error
+    return known
+
+
+def _number(value: Any) -> float:
+    """A finite number, itself or the ``value`` of a measured distance."""
+    number = float(value["value"] if isinstance(value, Mapping) else value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number
+
+
+@dataclass(frozen=True)
+class DomainPair:
+    """All clean runs of one method from one domain to another at the largest data size, averaged.
+
+    Attributes:
+        source: Domain of the source.
+        target: Domain of the target.
+        accuracy: Mean test accuracy on the target.
+        source_accuracy: Mean accuracy of the sources on their own test images, where known.
+        distance: Mean of each distance.
+    """
+
+    source: str
+    target: str
+    accuracy: float
+    source_accuracy: float | None
+    distance: Mapping[str, float]
+
+
+def domain_pairs(rows: Sequence[Row], method: str) -> list[DomainPair]:
+    """The finished clean runs of a method at the largest size of any row with a distance, by pair."""
+    rows = [r for r in rows if r["status"] == "done" and r.get("distance") and not _noisy(r)]
+    largest = max((float(row["data_fraction"]) for row in rows), default=1.0)
+    grouped: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["method"] == method and float(row["data_fraction"]) == largest:
+            source = str(row.get("source_domain") or row["source"])
+            target = str(row.get("target_domain") or row["target"])
+            grouped.setdefault((source, target), []).append(row)
+    pairs = []
+    for (source, target), found in sorted(grouped.items()):
+        known = [float(r["source_accuracy"]) for r in found if r.get("source_accuracy") is not None]
+        measures = set.intersection(*(set(row["distance"]) for row in found))
+        pairs.append(
+            DomainPair(
+                source,
+                target,
+                _mean([float(row["accuracy"]) for row in found]),
+                _mean(known) if known else None,
+                {m: _mean([float(r["distance"][m]) for r in found]) for m in sorted(measures)},
+            )
+        )
+    return pairs
+
+
+def _noisy(row: Row) -> bool:
+    return noise_of(row).kind != "clean"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

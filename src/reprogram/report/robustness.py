@@ -1,0 +1,128 @@
+"""What noise leaves of a method's accuracy: relative robustness, and who keeps the most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reprogram.report.panels import Entry, Noise, Panel
+
+__all__ = ["NoiseGroup", "Scores", "noise_groups"]
+
+_PLACES = ("test", "train", "both", "")
+
+Runs = Mapping[Hashable, float]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every method over the same noises: its mean accuracy and mean relative robustness.
+
+    Attributes:
+        noises: The noises that every method has in every counted trial.
+        accuracy: For each method and trial, its accuracy averaged over the noises.
+        robustness: The same of noisy over clean accuracy.
+    """
+
+    noises: tuple[Noise, ...]
+    accuracy: Mapping[str, Runs]
+    robustness: Mapping[str, Runs]
+
+
+@dataclass(frozen=True)
+class NoiseGroup:
+    """All noises of one pair on the same images at one data size.
+
+    Attributes:
+        split: What was noisy: "test", "train" or "both".
+        fraction: The data size.
+        clean: The pair without noise, where it was run.
+        noisy: The pair under each noise, by kind, then severity.
+    """
+
+    split: str
+    fraction: float
+    clean: Panel | None
+    noisy: Mapping[Noise, Panel]
+
+    @property
+    def pair(self) -> str:
+        """Source and target in words."""
+        return next(iter(self.noisy.values())).pair
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods with a result under some noise."""
+        names = next(iter(self.noisy.values())).methods
+        return tuple(m for m in names if any(self.entry(m, noise).done for noise in self.noisy))
+
+    def entry(self, method: str, noise: Noise) -> Entry:
+        """The runs of a method under a noise."""
+        return self.noisy[noise].entry(method, self.fraction)
+
+    def clean_entry(self, method: str) -> Entry:
+        """The runs of a method without noise at the same size."""
+        return self.clean.entry(method, self.fraction) if self.clean else Entry(())
+
+    def kept(self, method: str, noise: Noise) -> dict[Hashable, float]:
+        """Relative robustness in each trial: noisy over clean accuracy of the same method."""
+        clean = self.clean_entry(method).by_seed
+        noisy = self.entry(method, noise).by_seed
+        return {run: value / clean[run] for run, value in noisy.items() if clean.get(run)}
+
+    def scores(self) -> Scores:
+        """All methods over the noises that they share, so that half a grid compares like with like.
+
+        A trial counts where it holds at least half as many shared noises as the fullest one.
+        """
+        kept = {(m, c): self.kept(m, c) for m in self.methods for c in self.noisy}
+        # shared[run]: the noises that every method of that trial has a ratio for
+        shared: dict[Hashable, set[Noise]] = {}
+        for run in sorted({run for ratios in kept.values() for run in ratios}, key=str):
+            each = [{c for c in self.noisy if run in kept[m, c]} for m in self.methods]
+            shared[run] = set.intersection(*(found for found in each if found))
+        fullest = max((len(found) for found in shared.values()), default=0)
+        counted = [run for run, found in shared.items() if found and 2 * len(found) >= fullest]
+        if not counted:
+            return Scores((), {}, {})
+        common = set.intersection(*(shared[run] for run in counted))
+        noises = tuple(c for c in self.noisy if c in common)
+        if not noises:
+            return Scores((), {}, {})
+        accuracy: dict[str, Runs] = {}
+        robustness: dict[str, Runs] = {}
+        for method in self.methods:
+            runs = [run for run in counted if all(run in kept[method, c] for c in noises)]
+            robustness[method] = {r: _mean([kept[method, c][r] for c in noises]) for r in runs}
+            values = {c: self.entry(method, c).by_seed for c in noises}
+            accuracy[method] = {r: _mean([values[c][r] for c in noises]) for r in runs}
+        return Scores(noises, accuracy, robustness)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def noise_groups(everything: Sequence[Panel], *, every_size: bool = False) -> list[NoiseGroup]:
+    """The noisy panels by pair and noisy split.
+
+    Args:
+        everything: Panels, the clean ones among them.
+        every_size: A group for each data size instead of the largest alone.
+    """
+    clean = {panel.pair: panel for panel in everything if panel.noise.kind == "clean"}
+    grouped: dict[tuple[str, str], list[Panel]] = {}
+    for panel in everything:
+        if panel.noise.kind != "clean":
+            grouped.setdefault((panel.pair, panel.noise.split), []).append(panel)
+    groups = []
+    for (pair, split), members in grouped.items():
+        noisy = {p.noise: p for p in sorted(members, key=lambda p: p.noise)}
+        sizes = sorted({fraction for panel in members for _, fraction in panel.entries})
+        for fraction in sizes if every_size else sizes[-1:]:
+            groups.append(NoiseGroup(split, fraction, clean.get(pair), noisy))
+    return sorted(
+        groups,
+        key=lambda g: (g.pair, _PLACES.index(g.split) if g.split in _PLACES else len(_PLACES)),
+    )

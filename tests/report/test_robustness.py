@@ -1,0 +1,115 @@
+"""Relative robustness: ratios of the same method and seed, over the noises that all methods have."""
+
+from __future__ import annotations
+
+import pytest
+import scipy.stats
+from report.sample_rows import sample_rows
+
+from reprogram.report import panels, write_report
+from reprogram.report.robustness import NoiseGroup, noise_groups
+from reprogram.report.statistics import summarise
+from reprogram.report.verdict import leader
+from reprogram.report.view_noise import noise_section
+
+LOSS = {"full-finetune": 0.08, "reprogramming": 0.04, "linear-probe": 0.1, "none+ilm": 0.12}
+
+
+def noisy_rows(
+    kinds: tuple[str, ...] = ("gaussian", "blur"), place: str = "test", **fields: object
+) -> list[dict]:
+    """Clean rows, and for each severity a share of accuracy that a method loses."""
+    rows = sample_rows(3)
+    largest = [row for row in rows if row["data_fraction"] == 1.0]
+    return rows + [
+        row
+        | {
+            "noise": f"{kind}:{severity}@{place}",
+            "accuracy": row["accuracy"]
+            * (1 - LOSS[row["method"]] * severity - 0.002 * row["seed"]),
+            **fields,
+        }
+        for kind in kinds
+        for severity in (1, 3, 5)
+        for row in largest
+    ]
+
+
+def group_of(rows: list[dict]) -> NoiseGroup:
+    (group,) = noise_groups(panels(rows))
+    return group
+
+
+def test_ratios_and_their_interval():
+    scores = group_of(noisy_rows()).scores()
+    assert len(scores.noises) == 6
+    # mean over severities 1, 3 and 5 of 1 - 0.04 s - 0.002 seed
+    expected = [0.88, 0.878, 0.876]
+    values = list(scores.robustness["reprogramming"].values())
+    assert values == pytest.approx(expected)
+    low, high = scipy.stats.t.interval(0.95, 2, loc=0.878, scale=0.002 / 3**0.5)
+    assert summarise(values).half_width == pytest.approx((high - low) / 2)
+    assert leader(scores.robustness).candidates == ("reprogramming",)
+    assert leader(scores.robustness).kind == "resolved"
+
+
+def test_methods_are_compared_over_the_noises_that_all_have():
+    rows = noisy_rows()
+    for row in rows:
+        if row["noise"] == "blur:5@test" and row["method"] == "linear-probe" and row["seed"] == 1:
+            row |= {"status": "failed", "accuracy": None}
+    group = group_of(rows)
+    assert [str(noise) for noise in group.scores().noises] == [
+        "blur:1@test",
+        "blur:3@test",
+        "gaussian:1@test",
+        "gaussian:3@test",
+        "gaussian:5@test",
+    ]
+
+
+def test_a_trial_that_has_just_begun_does_not_count():
+    rows = [
+        row | {"status": "missing", "accuracy": None}
+        if row["seed"] == 2 and row["noise"] not in ("clean", "blur:1@test")
+        else row
+        for row in noisy_rows()
+    ]
+    scores = group_of(rows).scores()
+    assert len(scores.noises) == 6 and len(scores.robustness["linear-probe"]) == 2
+
+
+def test_without_clean_runs_there_is_no_ratio():
+    rows = [row for row in noisy_rows() if row["noise"] != "clean"]
+    section = noise_section(panels(rows))
+    assert (
+        section is not None and "no noise has a result of every method yet" in section.sentences[0]
+    )
+    assert section.tables[0].lines[0][1].endswith("–, n\u00a0=\u00a03")
+
+
+def test_the_section_holds_every_place(tmp_path):
+    rows = noisy_rows(n_test=100) + [
+        row for row in noisy_rows(("gaussian",), "both") if row["noise"] != "clean"
+    ]
+    section = noise_section(panels(rows))
+    assert section is not None
+    test, both, strengths = section.sentences
+    assert "noise on test images" in test and "over 6 noises" in test
+    assert "(clean accuracy on 360 test images, noisy on 100)" in test
+    assert "reprogramming keeps 87.8 ± 0.5 % of its clean accuracy, the most; resolved" in test
+    assert "noise on training and test images" in both and "over 3 noises" in both
+    assert "gaussian 0.04, 0.08, 0.12, 0.18, 0.26 (standard deviation, range 0 to 1)" in strengths
+    cell = section.tables[1].lines[3]
+    assert cell[0] == "gaussian 1" and len(section.tables) == 4
+    files = write_report(rows, tmp_path)
+    page = files["report.html"].read_text(encoding="utf-8")
+    assert page.count("<option") == 3  # clean, noise on test, noise on both
+    for name in ("report.md", "report.tex"):
+        assert "relative robustness" in files[name].read_text(encoding="utf-8")
+
+
+def test_many_kinds_become_small_multiples(tmp_path):
+    kinds = ("gaussian", "blur", "fog", "frost")
+    page = write_report(noisy_rows(kinds), tmp_path)["report.html"].read_text(encoding="utf-8")
+    assert 'class="multiples small"' in page and "mean over 4 kinds" in page
