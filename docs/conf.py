@@ -35,6 +35,18 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+
+
+def setup(app):
+    """Norms are written |x| in docstrings, which would be substitutions in reStructuredText."""
+
+    def escape_bars(app, what, name, obj, options, lines):
+        lines[:] = [line.replace("|", r"\|") for line in lines]
+
+    # Before napoleon, which has the priority 500.
+    app.connect("autodoc-process-docstring", escape_bars, priority=400)
+
+
 # The page "All of reprogram": the core, from the inputs to the table. Read top to bottom.
 READING_ORDER = [
     "model.py",

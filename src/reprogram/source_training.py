@@ -21,7 +21,7 @@ from reprogram.errors import InputError
 from reprogram.seeds import generator_for, seed_for
 from reprogram.sources.depth import DEPTH_NETWORKS
 
-__all__ = ["Examples", "Progress", "Recipe", "one_cycle", "recipe_for", "train_network"]
+__all__ = ["LabelledImages", "Progress", "Recipe", "one_cycle", "recipe_for", "train_network"]
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def recipe_for(architecture: str, **chosen: Any) -> Recipe:
     return Recipe(architecture, **(published | given))
 
 
-class Examples(NamedTuple):
+class LabelledImages(NamedTuple):
     """What a network is trained on: images (uint8) or an extractor's maps, and their classes."""
 
     inputs: Num[Tensor, "n c h w"]
@@ -154,12 +154,12 @@ class Progress:
 
 def train_network(
     network: Callable[[], nn.Module],
-    examples: Examples,
+    examples: LabelledImages,
     prepare: Callable[[Tensor], Tensor],
     recipe: Recipe,
     checkpoint: Path,
     identity: str = "",
-    validation: Examples | None = None,
+    validation: LabelledImages | None = None,
     device: torch.device | str = "cpu",
     on_batch: Callable[[int, int, float], None] = lambda *_: None,
 ) -> tuple[nn.Module, Progress]:
@@ -211,7 +211,7 @@ def train_network(
 def _train_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    examples: Examples,
+    examples: LabelledImages,
     prepare: Callable[[Tensor], Tensor],
     recipe: Recipe,
     epoch: int,
@@ -250,7 +250,7 @@ def _train_epoch(
 @torch.no_grad()
 def _mean_loss(
     model: nn.Module,
-    examples: Examples,
+    examples: LabelledImages,
     prepare: Callable[[Tensor], Tensor],
     recipe: Recipe,
     device: torch.device | str,

@@ -18,7 +18,7 @@ from reprogram.errors import InputError
 from reprogram.evaluation import in_batches
 from reprogram.experiments import trial_images
 from reprogram.seeds import seed_for
-from reprogram.source_training import Examples, Recipe, train_network
+from reprogram.source_training import LabelledImages, Recipe, train_network
 from reprogram.sources import (
     Extractor,
     NetworkSource,
@@ -161,8 +161,8 @@ def _model_args(
 class _Data:
     """Training and validation examples, and how they become network inputs."""
 
-    train: Examples
-    val: Examples
+    train: LabelledImages
+    val: LabelledImages
     prepare: Callable[[Tensor], Tensor]
     mean: Float[Tensor, "3 1 1"]
     std: Float[Tensor, "3 1 1"]
@@ -177,8 +177,8 @@ def _of_pixels(train: Split, val: Split, size: int) -> _Data:
         return (x.float().div_(255) - mean.to(x.device)) / std.to(x.device)
 
     return _Data(
-        Examples(pixels, torch.as_tensor(train.labels)),
-        Examples(val.images(size), torch.as_tensor(val.labels)),
+        LabelledImages(pixels, torch.as_tensor(train.labels)),
+        LabelledImages(val.images(size), torch.as_tensor(val.labels)),
         normalised, mean, std,
     )  # fmt: skip
 
@@ -216,7 +216,7 @@ def _maps(
     device: torch.device | str,
     on_maps: Callable[[int, int], None],
     batch_size: int = 64,
-) -> Examples:
+) -> LabelledImages:
     """An extractor's maps of a split, made once."""
     channels, side = extractor.map_shape
     maps = torch.empty(len(split), channels, side, side)
@@ -226,7 +226,7 @@ def _maps(
             part = slice(start, start + batch_size)
             maps[part] = extractor(pixels[part].to(device).float().div_(255)).cpu()
             on_maps(min(start + batch_size, len(split)), len(split))
-    return Examples(maps, torch.as_tensor(split.labels))
+    return LabelledImages(maps, torch.as_tensor(split.labels))
 
 
 def evaluate_source(source: Source, split: Split, batch_size: int = 256) -> dict[str, Any]:
