@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from reprogram.files import write_json
 
 __all__ = ["main"]
 
+GROWTH = {"growth": "cost grows", "ntk_growth": "the cost of a tangent kernel grows"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from a command line; returns the exit code, 2 for bad input."""
@@ -30,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = choose(options.only, options.slow)
         entries = measure(chosen, scale)
-        if options.growth:
-            grow(scale, options.growth)
+        for name in GROWTH:
+            if folder := getattr(options, name):
+                grow(name, scale, folder)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,12 +55,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--quick", action="store_true", help="small batches: a first look, no result"
     )
-    result.add_argument(
-        "--growth",
-        type=Path,
-        metavar="DIR",
-        help="measure how cost grows: DIR/growth.json and .png",
-    )
+    for name, what in GROWTH.items():
+        result.add_argument(
+            f"--{name.replace('_', '-')}", type=Path, metavar="DIR",
+            help=f"measure how {what}: DIR/{name}.json and .png",
+        )  # fmt: skip
     return result
 
 
@@ -84,14 +87,14 @@ def measure(rows: dict[str, Row], scale: Scale) -> list[dict[str, Any]]:
     return entries
 
 
-def grow(scale: Scale, folder: Path) -> None:
+def grow(name: str, scale: Scale, folder: Path) -> None:
     """Measure and draw how cost grows."""
-    from benchmarks.growth import draw, measure_growth
     from reprogram.figures import save
 
-    numbers = measure_growth(scale)
-    write_json(folder / "growth.json", {"environment": machine(scale), **numbers})
-    save(draw(numbers), folder / "growth.png")
+    module = import_module(f"benchmarks.{name}")
+    numbers = module.measure_growth(scale)
+    write_json(folder / f"{name}.json", {"environment": machine(scale), **numbers})
+    save(module.draw(numbers), folder / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ CUDA these rows do not exist; their functions compute on the CPU then, which is 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 
@@ -14,12 +15,15 @@ from benchmarks import ours
 from benchmarks.inputs import random_task, resnet18
 from benchmarks.registry import Measured
 from benchmarks.scale import Scale
+from benchmarks.several import round_seconds
 from benchmarks.timing import seconds_of
 from reprogram.engine import FeatureStore
+from reprogram.sources import NetworkSource
 
-__all__ = ["evaluation", "table_hours", "training"]
+__all__ = ["evaluation", "several_prompts", "table_hours", "training"]
 
 SIDE, WARM_UP = 32, 3
+PROMPTS = 8
 AIM_HOURS = 1.0  # the report's table on one H100
 
 # The report's table: training and test images of CIFAR-10, CIFAR-100 and SVHN, five sizes, 50 epochs.
@@ -35,6 +39,19 @@ def evaluation(scale: Scale) -> Measured:
 
 def training(scale: Scale) -> Measured:
     peer, own = (train_rate(trial(scale, "pad+rlm", engine)) for engine in ("folded", "auto"))
+    return Measured(peer, own, "images/s", scale.repetitions)
+
+
+def several_prompts(scale: Scale) -> Measured:
+    """The images of a batch, shared out among prompts that step alone or in one batch."""
+    few = replace(scale, batch=max(scale.batch // PROMPTS, scale.classes))
+    source = gpu_source(scale)
+    alone, joint = (
+        [trial(few, "pad+rlm", "folded", source=source) for _ in range(PROMPTS)] for _ in range(2)
+    )
+    images = PROMPTS * few.batch
+    peer = images / sum(fastest(round_seconds([one], clock)) for one in alone)
+    own = images / fastest(round_seconds(joint, clock))
     return Measured(peer, own, "images/s", scale.repetitions)
 
 
@@ -62,14 +79,24 @@ def method_seconds(probe: ours.Trial, train: float, evaluate: float) -> float:
     return seconds
 
 
-def trial(scale: Scale, method: str, engine: str, store: FeatureStore | None = None) -> ours.Trial:
+def gpu_source(scale: Scale) -> NetworkSource:
+    return resnet18(scale.canvas).to(device())
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def trial(
+    scale: Scale, method: str, engine: str, store: FeatureStore | None = None,
+    source: NetworkSource | None = None,
+) -> ours.Trial:  # fmt: skip
     """A method in bf16 on the GPU; every epoch is one step."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    source = resnet18(scale.canvas).to(device)
+    source = gpu_source(scale) if source is None else source
     task = random_task(SIDE, scale.classes, scale.batch)
     size = {"size": SIDE} if method.startswith("pad") else {}
     return ours.prepare(
-        source, task, method, device=device, store=store, engine=engine, precision="bf16",
+        source, task, method, device=device(), store=store, engine=engine, precision="bf16",
         batch_size=scale.batch, epochs=WARM_UP + scale.repetitions, **size,
     )  # fmt: skip
 
@@ -77,13 +104,18 @@ def trial(scale: Scale, method: str, engine: str, store: FeatureStore | None = N
 def train_rate(prepared: ours.Trial) -> float:
     """Images a second of the fastest step."""
     seconds = ours.step_seconds(prepared, lambda: None, clock)
-    return prepared.plan.batch_size / min(seconds[WARM_UP:])
+    return prepared.plan.batch_size / fastest(seconds)
 
 
 def eval_rate(prepared: ours.Trial) -> float:
     """Images a second of the fastest evaluation."""
     seconds = [evaluation_seconds(prepared) for _ in range(prepared.settings.epochs)]
-    return prepared.plan.batch_size / min(seconds[WARM_UP:])
+    return prepared.plan.batch_size / fastest(seconds)
+
+
+def fastest(seconds: list[float]) -> float:
+    """Of the measurements after the warm-up."""
+    return min(seconds[WARM_UP:])
 
 
 def evaluation_seconds(prepared: ours.Trial) -> float:

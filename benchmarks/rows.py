@@ -98,6 +98,10 @@ ROWS |= {
 GPU_ROWS: dict[str, Row] = {
     "gpu_train": Row(gpu.training, "padding step on the GPU, 32 px image", FOLDED, goal=None),
     "gpu_eval": Row(gpu.evaluation, "padding evaluation on the GPU", FOLDED, goal=3.0),
+    "gpu_several": Row(
+        gpu.several_prompts, "a step of 8 padding prompts in one batch", "one after another",
+        goal=None,
+    ),
     "gpu_table": Row(
         gpu.table_hours, "the report's whole table, projected from measured steps", "the aim",
         goal=1.0, better="lower",

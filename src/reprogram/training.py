@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from reprogram.model import Reprogrammed, trainable
 from reprogram.seeds import seed_for
 from reprogram.settings import Settings
 
-__all__ = ["Epoch", "Progress", "Score", "Trace", "score", "train"]
+__all__ = ["Epoch", "Progress", "Run", "Score", "Trace", "score", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -132,39 +132,35 @@ def train(
     Returns:
         The trace of the run.
     """
-    loop = _Loop(model, engine, labels, plan, val_index, settings, val_split, track_test)
-    largest = Batch("train", plan.index[: plan.batch_size])
-    require_memory(model, engine, distributed.shard(largest))
-    if checkpoint is not None:
-        loop.restore(checkpoint, identity)
-    if not loop.trace.history:
-        loop.refit_mapping(0)
-        on_epoch(loop.close_epoch(0, None))
-    for epoch in range(len(loop.trace.history), loop.epochs + 1):
-        started = time.perf_counter()
-        loop.refit_mapping(epoch)
-        loss = loop.train_epoch(epoch, on_progress)
-        loop.trace.seconds += time.perf_counter() - started
-        on_epoch(loop.close_epoch(epoch, loss))
-        if checkpoint is not None and distributed.is_main():
-            loop.save(checkpoint, identity)
-    model.load_own_tensors(loop.best)
-    if settings.final_refit:
-        loop.fit_mapping()
-    model.eval()
-    return loop.trace
+    run = Run(
+        model, engine, labels, plan, val_index, settings, val_split=val_split,
+        track_test=track_test, checkpoint=checkpoint, identity=identity,
+        on_progress=on_progress, on_epoch=on_epoch,
+    )  # fmt: skip
+    require_memory(model, engine, distributed.shard(run.largest_batch))
+    for batch in run.batches():
+        run.step(batch)
+    return run.trace
 
 
-class _Loop:
-    """The state of one run between epochs; `train` reads as its table of contents."""
+class Run:
+    """One run and its state; takes what :func:`train` takes.
+
+    :meth:`batches` is the loop. It leaves the steps to who drives it, so that several runs can
+    take theirs at once.
+    """
 
     def __init__(
         self, model: Reprogrammed, engine: Engine, labels: dict[str, Tensor], plan: BatchPlan,
-        val_index: Tensor, settings: Settings, val_split: str, track_test: bool,
+        val_index: Int[Tensor, " v"], settings: Settings, *, val_split: str = "train",
+        track_test: bool = False, checkpoint: Path | None = None, identity: str = "",
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        on_epoch: Callable[[Epoch], None] = lambda _: None,
     ) -> None:  # fmt: skip
         self.model, self.engine, self.labels, self.plan = model, engine, labels, plan
         self.val_index, self.val_split, self.track_test = val_index, val_split, track_test
-        self.settings = settings
+        self.settings, self.checkpoint, self.identity = settings, checkpoint, identity
+        self.on_progress, self.on_epoch = on_progress, on_epoch
         self.params = list(trainable(model).values())
         self.parts = Parts()
         steps_per_epoch = math.ceil(len(plan.index) / plan.batch_size)
@@ -177,6 +173,32 @@ class _Loop:
         self.optimizer = make_optimizer(model, settings) if self.params else None
         self.trace = Trace(selection_rule=BEST_VALIDATION if len(val_index) else LAST_EPOCH)
         self.best: dict[str, Tensor] = {}
+        self.loss = math.nan
+
+    @property
+    def largest_batch(self) -> Batch:
+        """As many training images as a step ever sees."""
+        return Batch("train", self.plan.index[: self.plan.batch_size])
+
+    def batches(self) -> Generator[Batch, None, None]:
+        """The run from its start or checkpoint to its end, but for the step on each batch."""
+        if self.checkpoint is not None:
+            self.restore(self.checkpoint)
+        if not self.trace.history:
+            self.refit_mapping(0)
+            self.on_epoch(self.close_epoch(0, None))
+        for epoch in range(len(self.trace.history), self.epochs + 1):
+            started = time.perf_counter()
+            self.refit_mapping(epoch)
+            loss = yield from self.train_epoch(epoch)
+            self.trace.seconds += time.perf_counter() - started
+            self.on_epoch(self.close_epoch(epoch, loss))
+            if self.checkpoint is not None and distributed.is_main():
+                self.save(self.checkpoint)
+        self.model.load_own_tensors(self.best)
+        if self.settings.final_refit:
+            self.fit_mapping()
+        self.model.eval()
 
     def refit_mapping(self, epoch: int) -> None:
         """Fit the mapping where it is refitted before this epoch."""
@@ -190,10 +212,9 @@ class _Loop:
         outputs = self.predict("train", self.plan.index)
         self.model.mapping.fit(outputs, self.labels["train"][self.plan.index].to(outputs.device))
 
-    def train_epoch(self, epoch: int, on_progress: Callable[[Progress], None]) -> float:
+    def train_epoch(self, epoch: int) -> Generator[Batch, None, float]:
         """One pass over the training images; returns the mean training loss."""
         self.model.train()
-        assert self.optimizer is not None
         total, seen = 0.0, 0
         last_val = self.trace.history[-1].val
         with torch.random.fork_rng(devices=[]):
@@ -203,39 +224,44 @@ class _Loop:
                 if self.trace.steps == self.total_steps:
                     break
                 self._set_rates()
-                loss = self._step(batch)
+                yield batch  # whoever drives the run takes the step, which leaves its loss
                 self.trace.steps += 1
                 seen += len(batch.index)
                 self.trace.images += len(batch.index)
-                total += loss * len(batch.index)
-                on_progress(
+                total += self.loss * len(batch.index)
+                self.on_progress(
                     Progress(
                         epoch,
                         self.epochs,
                         seen,
                         len(self.plan.index),
-                        loss,
+                        self.loss,
                         last_val.accuracy if last_val else None,
                     )  # fmt: skip
                 )
         distributed.share_buffers(self.model)
         return total / seen
 
-    def _step(self, batch: Batch) -> float:
+    def step(self, batch: Batch) -> None:
+        """One optimiser step on a batch."""
+
         def backward(parts: list[Batch]) -> float:
             return self._backward(parts, len(batch.index))
 
         splittable = not uses_batch_statistics(self.model)
-        loss = self.parts.run(distributed.shard(batch), backward, splittable)
-        value = distributed.sum_scalar(loss)
-        if not math.isfinite(value):
+        self.update(self.parts.run(distributed.shard(batch), backward, splittable))
+
+    def update(self, loss: float) -> None:
+        """Change the parameters by their gradients, which belong to this loss."""
+        self.loss = distributed.sum_scalar(loss)
+        if not math.isfinite(self.loss):
             raise InputError(
-                f"the training loss became {value} at lr={self.settings.lr:g}. Lower the learning rate."
+                f"the training loss became {self.loss} at lr={self.settings.lr:g}. "
+                "Lower the learning rate."
             )
         distributed.sum_gradients(self.params)
         assert self.optimizer is not None
         self.optimizer.step()
-        return value
 
     def _backward(self, parts: list[Batch], n: int) -> float:
         """Gradient of the mean loss over a batch of n images, summed over the batch's parts."""
@@ -243,12 +269,16 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for part in parts:
-            targets = self.labels[part.split][part.index]
-            logits = self.model.mapping(self.engine.outputs(self.model, part))
-            loss = loss_sum(logits, targets.to(logits.device), self.settings) / n
+            loss = self.loss_of(self.engine.outputs(self.model, part), part) / n
             loss.backward()
             total += float(loss.detach())
         return total
+
+    def loss_of(self, outputs: Float[Tensor, "batch source"], batch: Batch) -> Float[Tensor, ""]:
+        """The loss summed over a batch, from what the mapping reads."""
+        logits = self.model.mapping(outputs)
+        targets = self.labels[batch.split][batch.index]
+        return loss_sum(logits, targets.to(logits.device), self.settings)
 
     def _set_rates(self) -> None:
         factor = rate_factor(self.settings, self.trace.steps, self.total_steps)
@@ -284,18 +314,18 @@ class _Loop:
         with torch.no_grad():
             return score(self.model.mapping(outputs), self.labels[split][index])
 
-    def save(self, path: Path, identity: str) -> None:
+    def save(self, path: Path) -> None:
         assert self.optimizer is not None
         save_checkpoint(
             path,
-            identity,
+            self.identity,
             self.trace.to_dict(),
             {"model": self.model.own_tensors(), "best": self.best},
             self.optimizer.state_dict(),
         )
 
-    def restore(self, path: Path, identity: str) -> None:
-        state = load_checkpoint(path, identity)
+    def restore(self, path: Path) -> None:
+        state = load_checkpoint(path, self.identity)
         if state is None:
             return
         self.trace = Trace.from_dict(state["trace"])
