@@ -36,7 +36,6 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 
-
 def setup(app):
     """Norms are written |x| in docstrings, which would be substitutions in reStructuredText."""
 

@@ -16,6 +16,8 @@ from reprogram.cli.export import export
 from reprogram.cli.fit import evaluate, fit, predict, show
 from reprogram.cli.lists import list_app
 from reprogram.cli.ntk import ntk
+from reprogram.cli.ntk_depth import ntk_depth
+from reprogram.cli.ntk_study import ntk_study
 from reprogram.cli.output import error_line
 from reprogram.cli.sources import evaluate_source, train_source
 from reprogram.errors import InputError
@@ -35,6 +37,8 @@ for verb in (fit, evaluate, predict, show, export, train_source, evaluate_source
     app.command(verb)
 app.command(distance)
 app.command(ntk)
+app.command(ntk_study)
+app.command(ntk_depth)
 app.command(bench_app)
 app.command(list_app)
 

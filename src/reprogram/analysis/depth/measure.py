@@ -1,0 +1,85 @@
+"""One training on a source of known depth, with its source's accuracy and its kernel's spectrum."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reprogram.analysis.forecast import forecast
+from reprogram.analysis.spectrum import summarise
+from reprogram.errors import InputError
+from reprogram.experiments.cell import Cell
+from reprogram.experiments.jobs import Context, cell_source, cell_task
+from reprogram.sources import resolve_seeded, training_record
+
+__all__ = ["depth_of", "measure_point"]
+
+RIDGE = 1e-4  # over the trace, at which the effective dimension is taken
+
+
+def depth_of(source: str) -> tuple[str, int]:
+    """Kind and level of a depth network from its directory's name.
+
+    Raises:
+        InputError: The name does not end in a level.
+
+    >>> depth_of("sources/mobilenet-cnn-3")
+    ('mobilenet-cnn', 3)
+    """
+    found = re.fullmatch(r"(.+)-(\d+)", Path(source).name)
+    if found is None:
+        raise InputError(
+            f"source {source!r} does not say its depth. Name its directory KIND-LEVEL, such as cnn-3."
+        )
+    return found[1], int(found[2])
+
+
+def measure_point(
+    cell: Cell, row: Mapping[str, Any], context: Context, *, images: int
+) -> dict[str, Any]:
+    """A row of the report: accuracies, losses, and the spectrum before training.
+
+    Args:
+        cell: What was trained.
+        row: Its result.
+        context: Device, threads, memory and where the data lie.
+        images: Of the kernel. With n k at most the number of parameters its smallest eigenvalue is
+            not 0 by its rank alone.
+    """
+    torch.set_num_threads(context.threads)
+    kind, level = depth_of(cell.source)
+    record = training_record(resolve_seeded(cell.source, cell.source_seed))
+    if "test_accuracy" not in record:
+        raise InputError(
+            f"source {cell.source!r} has no record of its own accuracy. Make it with train-source."
+        )
+    source, task = cell_source(cell, context), cell_task(cell, context)
+    found = forecast(
+        source, task, cell.method, settings=cell.settings, images=images, seed=cell.seed,
+        train_pool=cell.train_pool, val_share=cell.val_share, kind="full",
+        max_memory=context.max_memory,
+    )  # fmt: skip
+    full = found.spectrum
+    n, k = found.residual.shape
+    theta = found.kernel.values.cpu().reshape(n, k, n, k)
+    by_example = summarise(
+        torch.einsum("ikjk->ij", theta) / k, found.residual, precision=found.precision,
+        parameters=k * found.kernel.parameters,
+    )  # fmt: skip
+    return {
+        "kind": kind, "level": level, "target": row["target"], "method": cell.method,
+        "seed": cell.seed, "source_seed": cell.source_seed,
+        "source_accuracy": record["test_accuracy"], "accuracy": row["accuracy"],
+        "loss": row["loss"], "train_loss": row["history"][-1]["train_loss"], "images": n,
+        "parameters": found.kernel.parameters, "rank": full.rank,
+        "lambda_min": full.lambda_min / full.trace,
+        "lambda_min_over_noise": full.lambda_min_over_noise,
+        "smallest_nonzero": full.smallest_nonzero / full.trace,
+        "lambda_min_trace_kernel": by_example.lambda_min / by_example.trace,
+        "alignment": full.alignment_trace,
+        "effective_dimension": full.effective_dimension[RIDGE], "seconds": found.seconds,
+    }  # fmt: skip

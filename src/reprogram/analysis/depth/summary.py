@@ -1,0 +1,165 @@
+"""Means with intervals against depth, VP against FC, and the claims in words."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reprogram.analysis.depth.claims import Claim, claims_of
+from reprogram.report.statistics import Summary, paired_difference, summarise
+
+__all__ = ["COLUMNS", "Line", "comparisons_of", "lines_of", "markdown", "text"]
+
+# What is shown against depth: the header, and whether it is an accuracy.
+COLUMNS: dict[str, tuple[str, bool]] = {
+    "source_accuracy": ("source accuracy, %", True),
+    "accuracy": ("target accuracy, %", True),
+    "train_loss": ("training loss", False),
+    "lambda_min": ("smallest eigenvalue / trace", False),
+    "smallest_nonzero": ("smallest non-zero / trace", False),
+    "lambda_min_trace_kernel": ("smallest, trace kernel / trace", False),
+    "alignment": ("alignment", False),
+    "effective_dimension": ("effective dimension", False),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One kind of source on one target by one method: a summary a depth and column.
+
+    Attributes:
+        kind, target, method: Which.
+        values: By level, then by column; a column that no run has is left out.
+    """
+
+    kind: str
+    target: str
+    method: str
+    values: Mapping[int, Mapping[str, Summary]]
+
+
+def lines_of(points: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """The means over seeds, in the order of the points."""
+    lines = []
+    for group in dict.fromkeys((p["kind"], p["target"], p["method"]) for p in points):
+        mine = [p for p in points if (p["kind"], p["target"], p["method"]) == group]
+        values = {}
+        for level in sorted({p["level"] for p in mine}):
+            runs = [p for p in mine if p["level"] == level]
+            known = {c: [p[c] for p in runs if p[c] is not None] for c in COLUMNS}
+            values[level] = {c: summarise(found) for c, found in known.items() if found}
+        lines.append(Line(*group, values))
+    return lines
+
+
+def comparisons_of(
+    points: Sequence[Mapping[str, Any]], first: str, second: str
+) -> dict[tuple[str, str], Summary]:
+    """Accuracy of one method minus another's by (kind, target): paired by depth and seed.
+
+    Depths are averaged first, so n counts seeds.
+    """
+    found = {}
+    for place in dict.fromkeys((p["kind"], p["target"]) for p in points):
+        mine = [p for p in points if (p["kind"], p["target"]) == place]
+        by_seed = [_by_seed(mine, method) for method in (first, second)]
+        shared = {
+            seed: by_seed[0][seed].keys() & by_seed[1].get(seed, {}).keys() for seed in by_seed[0]
+        }
+        means: list[dict[Hashable, float]] = [
+            {
+                seed: sum(runs[seed][level] for level in levels) / len(levels)
+                for seed, levels in shared.items()
+                if levels
+            }
+            for runs in by_seed
+        ]
+        difference, _ = paired_difference(means[0], means[1])
+        if difference is not None:
+            found[place] = difference
+    return found
+
+
+def _by_seed(points: Sequence[Mapping[str, Any]], method: str) -> dict[int, dict[int, float]]:
+    runs: dict[int, dict[int, float]] = {}
+    for point in points:
+        if point["method"] == method:
+            runs.setdefault(point["seed"], {})[point["level"]] = point["accuracy"]
+    return runs
+
+
+def text(points: Sequence[Mapping[str, Any]]) -> str:
+    """The claims and the comparison for a terminal."""
+    return "\n".join(_sentences(points))
+
+
+def markdown(points: Sequence[Mapping[str, Any]]) -> str:
+    """The same for a README, with the table of means."""
+    header = ["source", "target", "method", "level", *(title for title, _ in COLUMNS.values())]
+    rows = [header, ["---"] * 3 + ["---:"] * (len(header) - 3)]
+    for line in lines_of(points):
+        for level, values in line.values.items():
+            cells = [_cell(values.get(c), accuracy) for c, (_, accuracy) in COLUMNS.items()]
+            rows.append([line.kind, line.target, f"`{line.method}`", str(level), *cells])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(f"- {line}" for line in _sentences(points)) + f"\n\n{table}\n"
+
+
+def _sentences(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    within = sum(p["lambda_min_over_noise"] < 1 for p in points)
+    noise = [
+        f"the full kernel's smallest eigenvalue cannot be told from 0 in {within} of {len(points)} runs"
+    ]
+    return [
+        *_claim_lines(claims_of(points)),
+        *(noise if within else []),
+        *_comparison_lines(points),
+    ]
+
+
+def _claim_lines(claims: Sequence[Claim]) -> list[str]:
+    lines = []
+    for claim in claims:
+        if claim.correlation is None:
+            lines.append(f"{claim.words}: too few depths, or no spread, to say")
+            continue
+        p = "no permutation" if claim.p_value is None else f"p = {claim.p_value:.3f}"
+        groups = ", ".join(
+            f"{name} {'-' if value is None else f'{value:+.2f}'}"
+            for name, value in claim.groups.items()
+        )
+        lines.append(
+            f"{claim.words}: {claim.verdict} (Spearman {claim.correlation:+.2f}, {p}, Holm; "
+            f"{claim.levels} depths; {groups})"
+        )
+    return lines
+
+
+def _comparison_lines(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    methods = list(dict.fromkeys(p["method"] for p in points))
+    lines = []
+    for other in methods[1:]:
+        for (kind, target), difference in comparisons_of(points, methods[0], other).items():
+            lines.append(
+                f"{methods[0]} minus {other}, {kind} on {target}: {_signed(difference)} points "
+                f"(n = {difference.n} seeds, depths averaged)"
+            )
+    return lines
+
+
+def _signed(found: Summary) -> str:
+    if found.half_width is None:
+        return f"{100 * found.mean:+.1f}"
+    resolved = "" if abs(found.mean) > found.half_width else ", not resolved"
+    return f"{100 * found.mean:+.1f} +- {100 * found.half_width:.1f}{resolved}"
+
+
+def _cell(found: Summary | None, accuracy: bool) -> str:
+    if found is None:
+        return "-"
+    if accuracy:
+        spread = "" if found.half_width is None else f" +- {100 * found.half_width:.1f}"
+        return f"{100 * found.mean:.1f}{spread}"
+    spread = "" if found.half_width is None else f" +- {found.half_width:.2g}"
+    return f"{found.mean:.3g}{spread}"

@@ -1,0 +1,203 @@
+"""One trial forecast by everything that can be had before training, each with what it costs.
+
+Only training images are looked at: those that the trial trains on, and for the first steps of the
+training its validation images, which are a part of them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from reprogram.analysis.forecast import PARTS, Forecast, forecast
+from reprogram.analysis.study.trials import Trial
+from reprogram.analysis.transferability import SCORES
+from reprogram.data import TargetTask, stratified_subset
+from reprogram.errors import InputError
+from reprogram.evaluation import in_batches
+from reprogram.experiments.cell import Cell
+from reprogram.experiments.estimate import Cost, measure, training_seconds
+from reprogram.experiments.jobs import Context, cell_source, cell_task
+from reprogram.experiments.run import run_cell, trial_images
+from reprogram.methods import get_method
+from reprogram.seeds import seed_for
+from reprogram.sources import Source
+
+__all__ = ["COMPLETE_EPOCHS", "EARLY_EPOCHS", "measure_trial", "steps_within"]
+
+EARLY_EPOCHS = (1, 2)
+COMPLETE_EPOCHS = 50  # of the whole training split, whose time is projected
+EFFECTIVE_DIMENSION = 1e-4  # rho over the trace; the ridge of the forecast
+
+
+def measure_trial(
+    trial: Trial, context: Context, *, images: int, mapping_images: int
+) -> dict[str, Any]:
+    """A row of the study: what came out, every predictor, and seconds.
+
+    Args:
+        trial: A training that is done.
+        context: Device, threads, memory and where the data lie.
+        images: Of the kernel.
+        mapping_images: Others that the mapping is fitted on. The scores see as many as both.
+    """
+    torch.set_num_threads(context.threads)
+    cell, row = trial.cell, trial.row
+    source, task = cell_source(cell, context), cell_task(cell, context)
+    found = forecast(
+        source, task, cell.method, settings=cell.settings, images=images,
+        mapping_images=mapping_images, seed=cell.seed, train_pool=cell.train_pool,
+        val_share=cell.val_share, max_memory=context.max_memory,
+    )  # fmt: skip
+    of_spectrum, spectrum_seconds = _of_spectrum(found)
+    of_images, score_seconds = _scores(source, task, cell, found.images + found.mapping_images)
+    cost = measure(cell, source, task, context)
+    first, steps, first_seconds = _first_steps(cell, source, task, context, cost, found.seconds)
+    epochs = _early(row)
+    return {
+        "source": cell.source, "target": row["target"], "method": cell.method, "seed": cell.seed,
+        "source_seed": cell.source_seed, "accuracy": row["accuracy"],
+        "unprompted_accuracy": trial.plain["accuracy"], "n_train": row["n_train"],
+        "n_test": row["n_test"], "images": found.images, "mapping_images": found.mapping_images,
+        "kernel": found.kernel.kind, "first_steps": steps, "epochs": len(row["history"]) - 1,
+        "predictors": {
+            **{name: getattr(found, name) for name in PARTS}, "kernel": found.accuracy,
+            **of_spectrum, **of_images, "minus-unprompted": -found.unprompted, **epochs,
+            "first-steps": first,
+        },
+        "seconds": {
+            "forecast": found.seconds, "kernel": found.kernel.seconds, "spectrum": spectrum_seconds,
+            "scores": score_seconds, "first-steps": first_seconds,
+            "training": _recorded_seconds(row),
+            "training-projected": training_seconds(cell, source, task, cost),
+            "complete-projected": training_seconds(_complete(cell), source, task, cost),
+        },
+    }  # fmt: skip
+
+
+def _of_spectrum(found: Forecast) -> tuple[dict[str, float | None], float]:
+    """Alignment and effective dimension, and the seconds of their eigenproblem."""
+    started = time.perf_counter()
+    spectrum = found.spectrum
+    of_size = spectrum.effective_dimension[EFFECTIVE_DIMENSION] / spectrum.size
+    values = {"alignment": spectrum.alignment_trace, "effective-dimension": of_size}
+    return values, time.perf_counter() - started
+
+
+def _scores(
+    source: Source, task: TargetTask, cell: Cell, n: int
+) -> tuple[dict[str, float | None], float]:
+    """Every transferability score on n training images, and the seconds of all of them."""
+    started = time.perf_counter()
+    train, _, _ = trial_images(task, 1.0, cell.seed, cell.val_share, cell.train_pool)
+    labels = task.train.labels[train]
+    seed = seed_for("study", task.name, cell.seed)
+    index = train[stratified_subset(labels, min(n, len(train)), seed=seed)]
+    values, y = _outputs(source, task, index), torch.from_numpy(task.train.labels[index])
+    scores = {
+        name: score.function(values[score.reads], y) if score.reads in values else None
+        for name, score in SCORES.items()
+        if score.reads != "target_logits"  # the mapping is fitted on other images: the forecast's
+    }
+    return scores, time.perf_counter() - started
+
+
+@torch.no_grad()
+def _outputs(
+    source: Source, task: TargetTask, index: Int[ndarray, " n"]
+) -> dict[str, Float[Tensor, "n _"]]:
+    """Features, where the source has them, and probabilities, from one pass over the images."""
+    pixels = task.train.subset(index).images(source.image_size)
+
+    def both(x: Tensor) -> Tensor:
+        return torch.cat(source.logits_and_features(x), 1)
+
+    try:
+        outputs = in_batches(both, pixels, source)
+    except InputError:
+        return {"probabilities": in_batches(source, pixels, source).double().softmax(1)}
+    logits, features = outputs.split([source.num_classes, outputs.shape[1] - source.num_classes], 1)
+    return {"probabilities": logits.double().softmax(1), "features": features}
+
+
+def _early(row: dict[str, Any]) -> dict[str, float | None]:
+    """The best validation accuracy after the first epochs of the training itself."""
+    scores = [state["val"] for state in row["history"]]
+    return {
+        f"epoch-{epoch}": max(score["accuracy"] for score in scores[: epoch + 1])
+        if epoch < len(scores) and scores[0] is not None
+        else None
+        for epoch in EARLY_EPOCHS
+    }
+
+
+def _first_steps(
+    cell: Cell, source: Source, task: TargetTask, context: Context, cost: Cost, seconds: float
+) -> tuple[float | None, int, float]:
+    """Validation accuracy of a training of so many seconds, its steps, and the seconds it took."""
+    train, _, val = trial_images(task, 1.0, cell.seed, cell.val_share, cell.train_pool)
+    method = get_method(cell.method)
+    pool = cell.train_pool or len(task.train)
+    settings = method.resolve(source, task.native_size, pool, cell.settings)
+    assert settings.batch_size is not None
+    refits = method.mapping.build(source, task.num_classes, settings, torch.Generator()).refit
+    per_epoch = math.ceil(len(train) / settings.batch_size)
+    steps = steps_within(seconds, cost, len(train), len(val), per_epoch, refits == "epoch")
+    steps = min(steps, settings.epochs * per_epoch)
+    # The rate stays what it is at the start: these are the first steps, not a short training.
+    short = (cell.settings or method.settings).updated({"steps": steps, "schedule": "constant"})
+    result = run_cell(
+        replace(cell, settings=short, track_test=False), source=source, task=task,
+        device=context.device, max_memory=context.max_memory, test=False,
+    )  # fmt: skip
+    return result.row["val_accuracy"], steps, result.row["seconds"]
+
+
+def steps_within(
+    seconds: float, cost: Cost, train: int, val: int, per_epoch: int, refits: bool
+) -> int:
+    """Steps of a training that end with a validation pass after so many seconds; at least one.
+
+    Args:
+        seconds: For everything, the first mapping and the validation of every state included.
+        cost: Of the training.
+        train: Training images.
+        val: Validation images.
+        per_epoch: Steps an epoch.
+        refits: Whether the mapping is fitted again before every later epoch.
+
+    >>> steps_within(30.0, Cost(step=0.1, look=0.01, stored=False, bytes=0), 100, 50, 10, True)
+    25
+    """
+    look = 0.0 if cost.stored else cost.look
+    # A state's validation; from the second epoch on, its mapping.
+    closing, mapping = look * val, look * train
+    epoch = max(cost.step * train, 1e-12)
+    left = seconds - mapping - closing  # state 0
+    steps, again = 0.0, 0.0
+    while left > again + closing:
+        part = min(1.0, (left - again - closing) / epoch)
+        steps += part * per_epoch
+        left -= again + closing + part * epoch
+        again = mapping if refits else 0.0
+    return max(1, math.floor(steps + 1e-9))
+
+
+def _recorded_seconds(row: dict[str, Any]) -> float:
+    """Seconds that a training's passes took when it ran, without those for validation."""
+    return row["n_train"] * (len(row["history"]) - 1) / row["images_per_second"]
+
+
+def _complete(cell: Cell) -> Cell:
+    """The same on the whole training split for 50 epochs."""
+    settings = (cell.settings or get_method(cell.method).settings).updated(
+        {"epochs": COMPLETE_EPOCHS, "steps": None}
+    )
+    return replace(cell, settings=settings, train_pool=None)

@@ -1,0 +1,122 @@
+"""ntk-depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reprogram.cli.options import Common, Shared, bytes_of, set_up
+from reprogram.cli.output import note, result
+from reprogram.errors import InputError
+
+if TYPE_CHECKING:
+    from reprogram.experiments.jobs import Context
+    from reprogram.experiments.results import Entry
+
+__all__ = ["ntk_depth"]
+
+DRAWN = ("source_accuracy", "accuracy", "lambda_min", "alignment")
+
+
+def ntk_depth(
+    results: Path,
+    /,
+    *,
+    out: Path,
+    images: int = 64,
+    threads: int = 1,
+    common: Shared = Common(),  # noqa: B008
+) -> None:
+    """The NTK paper's experiment reported: depth, source accuracy and spectrum against target accuracy.
+
+    Every finished training of configs/depth.py is set beside its source's own accuracy and the
+    spectrum of its kernel before training. Stopped at any moment, the same command goes on.
+
+    Args:
+        results: Directory of `reprogram bench run configs/depth.py`.
+        out: Directory of the report: rows.csv, claims.md, claims.json, depth.png and .svg.
+        images: Of the kernel. 64 of them with ten classes are 640 rows, fewer than the 720 parameters
+            of pad at 28 px in 32, so that the smallest eigenvalue is not 0 by rank alone.
+        threads: Threads to compute with.
+    """
+    from dataclasses import asdict
+
+    from reprogram.analysis.depth import claims_of, markdown, text
+    from reprogram.analysis.study import write_csv
+    from reprogram.experiments.jobs import Context
+    from reprogram.experiments.results import ResultStore
+    from reprogram.figures import save
+    from reprogram.files import write_json, write_text
+
+    if common.weights is not None:
+        raise InputError("--weights cannot be given: the sources are those of the trainings.")
+    if not (results / "grid.json").is_file():
+        raise InputError(f"{results} holds no grid. Give the --out of `reprogram bench run`.")
+    if threads < 1:
+        raise InputError(f"--threads must be at least 1, got {threads}.")
+    set_up(common)
+    store = ResultStore(results)
+    whole = [(entry, store.read(entry.key)) for entry in store.entries()]
+    done = [(entry, row) for entry, row in whole if row is not None and row["status"] == "done"]
+    if not done:
+        raise InputError(f"{results} holds no finished training. Run configs/depth.py first.")
+    quiet = common.quiet or common.json
+    note(f"reprogram ntk-depth   {len(done)} trainings, {len(whole) - len(done)} missing", quiet)
+    context = Context(
+        data_root=common.data_root, download=common.download, device=common.device,
+        threads=threads, max_memory=bytes_of(common.max_memory),
+    )  # fmt: skip
+    points = _measured(done, out, context, images, quiet)
+    write_csv(out / "rows.csv", points)
+    write_text(out / "claims.md", markdown(points))
+    claims = [asdict(claim) | {"verdict": claim.verdict} for claim in claims_of(points)]
+    document = {"claims": claims, "runs": len(done), "missing": len(whole) - len(done)}
+    write_json(out / "claims.json", document)
+    save(_picture(points), out / "depth")
+    lines = [text(points), f"{len(done)} of {len(whole)} cells   kept in {out}"]
+    result(document | {"out": str(out)}, "\n".join(lines), common.json)
+
+
+def _measured(
+    done: list[tuple[Entry, dict[str, Any]]], out: Path, context: Context, images: int, quiet: bool
+) -> list[dict[str, Any]]:
+    """The point of every training, measured where it is not there yet."""
+    from reprogram.analysis.depth import measure_point
+    from reprogram.analysis.study import StudyRows
+    from reprogram.progress import bar
+
+    store = StudyRows(out / "rows", {"images": images})
+    points = []
+    with bar(quiet, "{task.fields[source]}") as progress:
+        steps = progress.add_task("spectra", total=len(done), source="")
+        for entry, row in done:
+            progress.update(steps, source=f"{entry.cell.source} -> {row['target']}")
+            point = store.read(entry.key)
+            if point is None:
+                point = measure_point(entry.cell, row, context, images=images)
+                point = store.write(entry.key, point)
+            points.append(point)
+            progress.advance(steps)
+    return points
+
+
+def _picture(points: list[dict[str, Any]]) -> Any:
+    """A row for each kind of source."""
+    from reprogram.analysis.depth import COLUMNS, lines_of
+    from reprogram.figures.curves import Point
+    from reprogram.figures.depth import depth_picture
+
+    rows: dict[str, dict[str, dict[str, list[Point]]]] = {}
+    for line in lines_of(points):
+        panels = rows.setdefault(line.kind, {COLUMNS[column][0]: {} for column in DRAWN})
+        for column in DRAWN:
+            panels[COLUMNS[column][0]][f"{line.method} {line.target}"] = [
+                Point(level, values[column].mean, values[column].half_width)
+                for level, values in line.values.items()
+                if column in values
+            ]
+    percent = [title for title, accuracy in COLUMNS.values() if accuracy]
+    return depth_picture(
+        rows, percent=percent, logarithmic=[COLUMNS["lambda_min"][0]],
+        title="Means over seeds with 95 % intervals",
+    )  # fmt: skip

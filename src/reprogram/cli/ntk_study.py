@@ -1,0 +1,132 @@
+"""ntk-study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reprogram.cli.options import Common, Shared, bytes_of, set_up
+from reprogram.cli.output import note, result
+from reprogram.errors import InputError
+
+if TYPE_CHECKING:
+    from reprogram.analysis.study import Evaluation
+    from reprogram.experiments.jobs import Context
+
+__all__ = ["ntk_study"]
+
+
+def ntk_study(
+    results: Path,
+    /,
+    *,
+    out: Path,
+    images: int = 200,
+    mapping_images: int = 512,
+    threads: int = 1,
+    common: Shared = Common(),  # noqa: B008
+) -> None:
+    """Predictions before training against what training reached: which predictor wins, and by how much.
+
+    Every finished training of a results directory is forecast from training images alone, by the
+    tangent kernel and by its competitors. Stopped at any moment, the same command goes on.
+
+    Args:
+        results: Directory of `reprogram bench run configs/prediction.py`.
+        out: Directory of the study: rows.csv, table.md, evaluation.json, calibration.json,
+            prediction.png and .svg.
+        images: Of the kernel, at most half of the training images. 200 of them and 512 others keep a
+            forecast below a tenth of a training of 2,000 images and 15 epochs.
+        mapping_images: Other images that the mapping is fitted on.
+        threads: Threads to compute with; those of the trainings keep shares of time comparable.
+    """
+    from reprogram.analysis.study import evaluate, text, trials_of
+    from reprogram.experiments.jobs import Context
+    from reprogram.experiments.results import ResultStore
+
+    if common.weights is not None:
+        raise InputError("--weights cannot be given: the sources are those of the trainings.")
+    if not (results / "grid.json").is_file():
+        raise InputError(f"{results} holds no grid. Give the --out of `reprogram bench run`.")
+    if threads < 1:
+        raise InputError(f"--threads must be at least 1, got {threads}.")
+    set_up(common)
+    trials, missing = trials_of(ResultStore(results))
+    quiet = common.quiet or common.json
+    note(f"reprogram ntk-study   {len(trials)} trainings, {len(missing)} cells missing", quiet)
+    context = Context(
+        data_root=common.data_root, download=common.download, device=common.device,
+        threads=threads, max_memory=bytes_of(common.max_memory),
+    )  # fmt: skip
+    rows = _measured(trials, out, context, images, mapping_images, quiet)
+    found = evaluate(rows)
+    _write(found, out)
+    document = found.to_dict() | {"missing": len(missing), "out": str(out)}
+    lines = [text(found)]
+    if missing:
+        lines.append(f"{len(missing)} cells of {results} have no result and are not in it")
+    lines.append(
+        f"kept in {out}   next: reprogram ntk --calibration {out / 'calibration.json'} --images "
+        f"{images} --mapping-images {mapping_images} --method {trials[0].cell.method} --target ..."
+    )
+    result(document, "\n".join(lines), common.json)
+
+
+def _measured(
+    trials: list[Any], out: Path, context: Context, images: int, mapping_images: int, quiet: bool
+) -> list[dict[str, Any]]:
+    """The row of every trial, measured where it is not there yet."""
+    from reprogram.analysis.study import StudyRows, measure_trial
+    from reprogram.progress import bar
+
+    store = StudyRows(out / "rows", {"images": images, "mapping_images": mapping_images})
+    rows = []
+    with bar(quiet, "{task.fields[trial]}") as progress:
+        steps = progress.add_task("forecasts", total=len(trials), trial="")
+        for trial in trials:
+            progress.update(steps, trial=trial.name)
+            row = store.read(trial.key)
+            if row is None:
+                row = store.write(
+                    trial.key,
+                    measure_trial(trial, context, images=images, mapping_images=mapping_images),
+                )
+            rows.append(row)
+            progress.advance(steps)
+    return rows
+
+
+def _write(found: Evaluation, out: Path) -> None:
+    from dataclasses import asdict
+
+    from reprogram.analysis.study import markdown, write_csv
+    from reprogram.figures import save
+    from reprogram.files import write_json, write_text
+
+    write_csv(out / "rows.csv", found.pairs.rows)
+    write_text(out / "table.md", markdown(found))
+    write_json(out / "evaluation.json", found.to_dict())
+    first = found.pairs.rows[0]
+    made = {"parts": found.user.features, "method": first["method"], **first["identity"]}
+    write_json(out / "calibration.json", asdict(found.calibration) | made)
+    save(_picture(found), out / "prediction")
+
+
+def _picture(found: Evaluation) -> Any:
+    """What the user gets, the kernel alone, and the best of the first steps, on held-out targets."""
+    from reprogram.figures.prediction import PredictedPair, prediction_scatter
+
+    alone = next((c for c in found.candidates if c.features == ("kernel",)), None)
+    shown = [c for c in (found.user, alone, found.best("training")) if c is not None]
+    trained = found.pairs.mean(found.pairs.outcome("accuracy"))
+    panels = {}
+    for candidate in dict.fromkeys(shown):
+        predicted = found.pairs.mean(candidate.predicted)
+        panels[candidate.name] = [
+            PredictedPair(source.rpartition("/")[2], target, float(x), float(y))
+            for (source, target), x, y in zip(found.pairs.names, predicted, trained, strict=True)
+        ]
+    return prediction_scatter(
+        panels, errors={found.user.name: found.calibration.error},
+        title="Predicted on targets that the calibration has not seen",
+    )  # fmt: skip
