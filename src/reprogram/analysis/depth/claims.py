@@ -59,7 +59,7 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """`holds`, `does not hold: the opposite does`, or `does not hold: not resolved`."""
+        """In words, whether the claim holds, its opposite does, or nothing is resolved."""
         if self.correlation is None or self.p_value is None or self.p_value >= ALPHA:
             return "does not hold: not resolved"
         return "holds" if self.correlation * self.sign > 0 else "does not hold: the opposite does"
