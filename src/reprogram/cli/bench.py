@@ -190,7 +190,9 @@ def retry(out: Path, /, *, place: Running = Place()) -> int:  # noqa: B008
     Args:
         out: Directory of results.
     """
-    store = _existing(out)
+    from reprogram.experiments.results import ResultStore
+
+    store = ResultStore.existing(out)
     with store.locked():
         entries = store.entries()
         for entry in entries:
@@ -251,8 +253,10 @@ def status(out: Path, /, *, json: bool = False) -> int:
         json: Print one JSON document.
     """
     from reprogram.experiments.bench import status_of
+    from reprogram.experiments.results import ResultStore
 
-    found = status_of(_existing(out))
+    store = ResultStore.existing(out)
+    found = status_of(store)
     text = [_counts(found)]
     if found["active"]:
         left = found["seconds_left"]
@@ -262,7 +266,7 @@ def status(out: Path, /, *, json: bool = False) -> int:
     if found["failed"]:
         text.append(f"next: reprogram bench retry {out}")
     elif found["missing"] and not found["active"]:
-        text.append(f"next: {_existing(out).command}")
+        text.append(f"next: {store.command}")
     elif not found["active"]:
         text.append(f"next: reprogram bench report {out}")
     result(found, "\n".join(text), json)
@@ -290,9 +294,10 @@ def report(
         quiet: No messages.
     """
     from reprogram.experiments.pictures import run_pictures
+    from reprogram.experiments.results import ResultStore
     from reprogram.report import answer, clean_panels, text_table, with_distances, write_report
 
-    store = _existing(out)
+    store = ResultStore.existing(out)
     rows = store.rows()
     note(f"reprogram bench report   {len(rows)} cells", quiet or json)
     pictures = run_pictures(store, rows)
@@ -511,14 +516,6 @@ def _cell_words(cell: dict[str, Any]) -> str:
     return (
         f"{cell['source']} -> {cell['target']} {cell['method']} {size} seed {cell['seed']}{noise}"
     )
-
-
-def _existing(out: Path) -> ResultStore:
-    from reprogram.experiments.results import ResultStore
-
-    if not (out / "grid.json").is_file():
-        raise InputError(f"{out} holds no grid. Give the --out of `reprogram bench run`.")
-    return ResultStore(out)
 
 
 def _command() -> str:

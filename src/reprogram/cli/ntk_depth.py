@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reprogram.cli.options import Common, Shared, bytes_of, set_up
+from reprogram.cli.options import Common, Shared
 from reprogram.cli.output import note, result
+from reprogram.cli.trainings import open_trainings
 from reprogram.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,29 +44,16 @@ def ntk_depth(
 
     from reprogram.analysis.depth import claims_of, markdown, text
     from reprogram.analysis.study import write_csv
-    from reprogram.experiments.jobs import Context
-    from reprogram.experiments.results import ResultStore
     from reprogram.figures import save
     from reprogram.files import write_json, write_text
 
-    if common.weights is not None:
-        raise InputError("--weights cannot be given: the sources are those of the trainings.")
-    if not (results / "grid.json").is_file():
-        raise InputError(f"{results} holds no grid. Give the --out of `reprogram bench run`.")
-    if threads < 1:
-        raise InputError(f"--threads must be at least 1, got {threads}.")
-    set_up(common)
-    store = ResultStore(results)
+    store, context = open_trainings(results, common, threads)
     whole = [(entry, store.read(entry.key)) for entry in store.entries()]
     done = [(entry, row) for entry, row in whole if row is not None and row["status"] == "done"]
     if not done:
         raise InputError(f"{results} holds no finished training. Run configs/depth.py first.")
     quiet = common.quiet or common.json
     note(f"reprogram ntk-depth   {len(done)} trainings, {len(whole) - len(done)} missing", quiet)
-    context = Context(
-        data_root=common.data_root, download=common.download, device=common.device,
-        threads=threads, max_memory=bytes_of(common.max_memory),
-    )  # fmt: skip
     points = _measured(done, out, context, images, quiet)
     write_csv(out / "rows.csv", points)
     write_text(out / "claims.md", markdown(points))

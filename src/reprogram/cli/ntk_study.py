@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reprogram.cli.options import Common, Shared, bytes_of, set_up
+from reprogram.cli.options import Common, Shared
 from reprogram.cli.output import note, result
-from reprogram.errors import InputError
+from reprogram.cli.trainings import open_trainings
 
 if TYPE_CHECKING:
     from reprogram.analysis.study import Evaluation
@@ -41,23 +41,11 @@ def ntk_study(
         threads: Threads to compute with; those of the trainings keep shares of time comparable.
     """
     from reprogram.analysis.study import evaluate, text, trials_of
-    from reprogram.experiments.jobs import Context
-    from reprogram.experiments.results import ResultStore
 
-    if common.weights is not None:
-        raise InputError("--weights cannot be given: the sources are those of the trainings.")
-    if not (results / "grid.json").is_file():
-        raise InputError(f"{results} holds no grid. Give the --out of `reprogram bench run`.")
-    if threads < 1:
-        raise InputError(f"--threads must be at least 1, got {threads}.")
-    set_up(common)
-    trials, missing = trials_of(ResultStore(results))
+    store, context = open_trainings(results, common, threads)
+    trials, missing = trials_of(store)
     quiet = common.quiet or common.json
     note(f"reprogram ntk-study   {len(trials)} trainings, {len(missing)} cells missing", quiet)
-    context = Context(
-        data_root=common.data_root, download=common.download, device=common.device,
-        threads=threads, max_memory=bytes_of(common.max_memory),
-    )  # fmt: skip
     rows = _measured(trials, out, context, images, mapping_images, quiet)
     found = evaluate(rows)
     _write(found, out)

@@ -74,6 +74,17 @@ class ResultStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
+    @classmethod
+    def existing(cls, directory: Path) -> ResultStore:
+        """The store in a directory that holds a grid.
+
+        Raises:
+            InputError: It holds none.
+        """
+        if not (directory / "grid.json").is_file():
+            raise InputError(f"{directory} holds no grid. Give the --out of `reprogram bench run`.")
+        return cls(directory)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory against another writer; the lock goes with the process.

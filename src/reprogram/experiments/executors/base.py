@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,13 @@ class Executor(ABC):
 
     def __init__(self, workers: int = 1, attempts: int = 3) -> None:
         self.workers, self.attempts = workers, attempts
+
+    def lost(self, queue: deque[tuple[Job, int]], job: Job, attempt: int, reason: str) -> Report:
+        """What is told of a job whose worker is lost; it goes back to the queue while it may."""
+        again = attempt < self.attempts
+        if again:
+            queue.append((job, attempt + 1))
+        return Report(job, Lost(reason, again))
 
     @abstractmethod
     def run(self, jobs: Sequence[Job], context: Context) -> Iterator[Report]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from reprogram.experiments.executors.base import Executor, Lost, Report
+from reprogram.experiments.executors.base import Executor, Report
 from reprogram.experiments.jobs import Context, Event, Job, run_job
 
 __all__ = ["ProcessExecutor"]
@@ -51,10 +51,7 @@ class ProcessExecutor(Executor):
         try:
             message = slot.pipe.recv()
         except (EOFError, OSError):
-            again = slot.attempt < self.attempts
-            if again:
-                queue.append((job, slot.attempt + 1))
-            yield Report(job, Lost(slot.bury(), again))
+            yield self.lost(queue, job, slot.attempt, slot.bury())
             return
         if isinstance(message, OSError):  # no other cell would survive it either
             raise message

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reprogram.errors import InputError
-from reprogram.experiments.executors.base import Executor, Lost, Report
+from reprogram.experiments.executors.base import Executor, Report
 from reprogram.experiments.executors.remote import reports_of, run_remotely
 from reprogram.experiments.jobs import Context, Event, Job
 
@@ -66,11 +66,8 @@ class RayExecutor(Executor):
                 except ray.exceptions.RayTaskError as error:
                     raise error.as_instanceof_cause() from error
                 except ray.exceptions.RayError as error:
-                    again = attempt < self.attempts
-                    if again:
-                        queue.append((job, attempt + 1))
                     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                    yield Report(job, Lost(reason, again))
+                    yield self.lost(queue, job, attempt, reason)
                     continue
                 yield from reports_of(job, outcome)
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reprogram.errors import InputError
-from reprogram.experiments.executors.base import Executor, Lost, Report
+from reprogram.experiments.executors.base import Executor, Report
 from reprogram.experiments.executors.remote import reports_of, run_remotely
 from reprogram.experiments.jobs import Context, Event, Job
 
@@ -68,11 +68,8 @@ class SlurmExecutor(Executor):
         try:
             outcome = submitted.result()
         except Exception as error:  # submitit wraps a preempted, lost or failed job
-            again = attempt < self.attempts
-            if again:
-                queue.append((job, attempt + 1))
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}"
-            yield Report(job, Lost(reason, again))
+            yield self.lost(queue, job, attempt, reason)
             return
         yield from reports_of(job, outcome)
 
