@@ -1,0 +1,114 @@
+"""What people see of a grid: bars while it runs, and lines about its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reprogram.experiments.bench import GridProgress
+    from reprogram.experiments.results import Entry
+
+__all__ = ["bars", "cell_count", "cost_lines", "counts_line", "duration", "status_lines"]
+
+
+@contextmanager
+def bars(quiet: bool) -> Iterator[Callable[[GridProgress], None]]:
+    """One bar for the grid, and a line for each job that runs."""
+    from reprogram.progress import bar
+
+    with bar(quiet, "{task.fields[note]}") as progress:
+        whole = progress.add_task("cells", total=None, note="")
+        lines: dict[str, Any] = {}
+
+        def show(state: GridProgress) -> None:
+            done = sum(state.counts.values())
+            failed = state.counts["failed"]
+            left = "" if state.estimate is None else f"  about {duration(state.estimate)} left"
+            progress.update(
+                whole, total=state.total, completed=done,
+                note=f"{done}/{state.total}" + (f"  {failed} failed" if failed else "") + left,
+            )  # fmt: skip
+            for fit in [fit for fit in lines if fit not in state.running]:
+                progress.remove_task(lines.pop(fit))
+            for fit, job in state.running.items():
+                if fit not in lines:
+                    lines[fit] = progress.add_task(job["job"], total=None, note="")
+                if "epoch" in job:
+                    progress.update(
+                        lines[fit], total=job["epochs"], completed=job["epoch"],
+                        note=f"epoch {job['epoch']}/{job['epochs']}  loss {job['loss']:.2f}",
+                    )  # fmt: skip
+
+        yield show
+
+
+def cost_lines(entries: list[Entry], costs: dict[tuple[str, str, str], Any]) -> list[str]:
+    """A line for each method of each pair: cells, milliseconds an image."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for entry in entries:
+        place = (entry.cell.source, entry.cell.target, entry.cell.method)
+        counts[place] = counts.get(place, 0) + 1
+    wide = max((len(" -> ".join(p[:2])) for p in costs), default=0)
+    return [
+        f"  {' -> '.join(p[:2]):<{wide}}  {p[2]:<16} {cell_count(counts[p]):>11}   "
+        f"{1e3 * c.step:8.3f} ms a step and image   {1e3 * c.look:7.3f} ms a look"
+        f"{', stored' if c.stored else ''}"
+        for p, c in sorted(costs.items())
+    ]
+
+
+def cell_count(n: int) -> str:
+    """A number of cells.
+
+    >>> cell_count(1), cell_count(20)
+    ('1 cell', '20 cells')
+    """
+    return f"{n} cell" if n == 1 else f"{n} cells"
+
+
+def status_lines(found: dict[str, Any]) -> list[str]:
+    """How a grid stands: its counts, what runs, what went wrong and why."""
+    lines = [counts_line(found)]
+    if found["active"]:
+        left = found["seconds_left"]
+        lines.append("running" + (f", about {duration(left)} left" if left is not None else ""))
+        lines += [f"  {_job_line(job)}" for job in found["running"]]
+    return lines + [
+        f"  {b['status']}: {_cell_words(b['cell'])}: {b['reason']}" for b in found["broken"]
+    ]
+
+
+def counts_line(found: dict[str, Any]) -> str:
+    """How many cells are done, and what became of the others."""
+    parts = [f"{found['done']} of {cell_count(found['total'])} done"]
+    parts += [f"{found[k]} {k}" for k in ("failed", "skipped", "missing") if found[k]]
+    return "   ".join(parts)
+
+
+def _job_line(job: dict[str, Any]) -> str:
+    epoch = (
+        f"  epoch {job['epoch']}/{job['epochs']}  loss {job['loss']:.2f}" if "epoch" in job else ""
+    )
+    return job["job"] + epoch
+
+
+def _cell_words(cell: dict[str, Any]) -> str:
+    noise = "" if cell["noise"] == "clean" else f" {cell['noise']}"
+    size = f"{100 * cell['data_fraction']:g}%"
+    return (
+        f"{cell['source']} -> {cell['target']} {cell['method']} {size} seed {cell['seed']}{noise}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units.
+
+    >>> duration(42), duration(754), duration(7500)
+    ('42 s', '13 min', '2 h 5 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
