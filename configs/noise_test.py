@@ -18,19 +18,17 @@ Hardware, wall time and result: results/README.md.
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from reprogram.data.noise import CLEAN, NOISES, ImageNoise, Noise
-from reprogram.experiments import Cell, product
+from reprogram.experiments import Cell, Rates, product
 
-_spec = importlib.util.spec_from_file_location(
-    "data_size", Path(__file__).with_name("data_size.py")
-)
-assert _spec is not None and _spec.loader is not None
-data_size = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(data_size)
-
+TARGETS = ("cifar10.npz", "gtsrb.npz", "quickdraw8.npz")
+METHODS = (
+    "none+ilm", "linear-probe", "head-finetune", "full-finetune", "reprogramming", "pad+ilm",
+    "smm+linear",
+)  # fmt: skip
+RATES = Rates(Path(__file__).parents[1] / "results" / "data_size" / "rates.json")
 KINDS = [name for name, kind in NOISES.items() if isinstance(kind, ImageNoise)]
 
 
@@ -38,7 +36,7 @@ def grid() -> list[Cell]:
     """Clean, then every kind at three severities."""
     noises = [CLEAN, *(Noise(kind, severity, "test") for severity in (3, 1, 5) for kind in KINDS)]
     return product(
-        sources=("embedded",), targets=data_size.TARGETS, methods=data_size.METHODS,
-        seeds=(0, 1, 2), noises=noises, rates=data_size.RATES, train_pool=data_size.POOL,
-        test_pool=2_000, settings={"epochs": data_size.EPOCHS, "batch_size": data_size.BATCH},
+        sources=("embedded",), targets=TARGETS, methods=METHODS,
+        seeds=(0, 1, 2), noises=noises, rates=RATES, train_pool=2_000,
+        test_pool=2_000, settings={"epochs": 15, "batch_size": 64},
     )  # fmt: skip

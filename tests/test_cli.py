@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,19 @@ def test_train_source_makes_what_evaluate_source_and_fit_take(
     assert "--overwrite" in capsys.readouterr().err
     assert run(command("fit", "--source", out, "--target", photos, "--method", "linear-probe",
                        "--epochs", 1, "--out", tmp_path / "run", "--quiet")) == 0  # fmt: skip
+
+
+def test_fit_takes_one_of_several_trainings_of_a_source(
+    source: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        shutil.copytree(source, tmp_path / "mine" / f"seed-{seed}")
+    words = command("fit", "--source", tmp_path / "mine", "--target", photos, "--method", "none+ilm",
+                    "--out", tmp_path / "run", "--json", "--quiet")  # fmt: skip
+    assert run(words) == 2
+    assert "Choose a source seed" in capsys.readouterr().err
+    assert run([*words, "--source-seed", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["source"].endswith("seed-1")
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,12 @@ def test_every_config_is_a_grid_of_different_cells(path: Path) -> None:
     assert len(set(cells)) == len(cells) > 10
 
 
+def test_noise_on_test_images_trains_nothing_of_its_own() -> None:
+    configs = Path(__file__).parents[2] / "configs"
+    fits = {cell.fit for cell in read_config(configs / "data_size.py")}
+    assert {cell.fit for cell in read_config(configs / "noise_test.py")} <= fits
+
+
 def test_tuning_tries_three_rates_at_full_size_on_the_first_seed() -> None:
     cells = product(
         sources="s", targets="t", methods=["reprogramming", "none+ilm", "pad+ilm"], fractions=(0.2, 1.0),

@@ -37,6 +37,7 @@ def fit(
     batch_size: int | None = None,
     lr: float | None = None,
     seed: int = 0,
+    source_seed: int | None = None,
     val_share: float = 0.1,
     train_pool: int | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
@@ -64,6 +65,7 @@ def fit(
         batch_size: Images a step.
         lr: Learning rate of the prompt.
         seed: Of the split, the initialisation and the batches.
+        source_seed: Which of a source's trainings, where --source holds several.
         val_share: Share of the training images that selects the epoch; 0 takes the last one.
         train_pool: Stratified number of training images to start from.
         set_: More settings, such as --set size=28 rank=8.
@@ -81,6 +83,7 @@ def fit(
     from reprogram.methods import get_method
     from reprogram.progress import FitProgress
     from reprogram.settings import Settings
+    from reprogram.sources import resolve_seeded
     from reprogram.tracking import tensorboard
 
     changes: dict[str, Any] = Settings.parse(set_)
@@ -88,7 +91,7 @@ def fit(
     changes |= {name: value for name, value in direct.items() if value is not None}
     settings = get_method(method).settings.updated(changes)
     task = open_target(target, common)
-    body = open_source(source, common)
+    body = open_source(resolve_seeded(source, source_seed), common)
     if deterministic:
         use_deterministic_algorithms()
     cell = Cell(
