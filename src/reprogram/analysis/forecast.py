@@ -34,6 +34,7 @@ from reprogram.analysis.spectrum import (
 )
 from reprogram.analysis.transferability import linear_probe
 from reprogram.data import TargetTask, stratified_subset
+from reprogram.engine.folded import folded_source, is_frozen_network
 from reprogram.errors import InputError
 from reprogram.evaluation import in_batches
 from reprogram.experiments import trial_images
@@ -49,6 +50,7 @@ RIDGE = 1e-4  # of the kernel's trace; fixed in advance, since choosing it for e
 LARGEST_FULL = 4096  # rows; beyond it the kernel of every logit alike, which is k^2 smaller
 FOLDS = 5
 PARTS = ("unprompted", "gain", "probe")
+BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,8 +210,9 @@ def forecast(
     init = generator_for("init", task.name, chosen.name, seed)
     model = chosen.build(source, task.class_names, resolved, init, max_memory)
     model.eval()
-    logits = _start(model, task, here, others)
-    plain, outputs = _unprompted(source, task, method, here, others, seed)
+    plain = _unprompted(source, task, method, seed)
+    plain_look = _look(plain, task, here, others)
+    logits = _fitted(model, task, others, _look(model, task, here, others, like=plain_look))
     k = task.num_classes
     if kind == "auto":
         kind = "full" if len(here) * k <= LARGEST_FULL else "trace"
@@ -223,8 +226,8 @@ def forecast(
         method=method,
         accuracy=leave_one_out_accuracy(change, logits, y),
         start=accuracy(logits, y),
-        unprompted=accuracy(plain, y),
-        probe=linear_probe(outputs, y, folds=min(FOLDS, len(y))),
+        unprompted=accuracy(_fitted(plain, task, others, plain_look), y),
+        probe=linear_probe(plain_look.outputs[: len(here)], y, folds=min(FOLDS, len(y))),
         images=len(here),
         mapping_images=len(others),
         kernel=kernel,
@@ -270,23 +273,56 @@ def _images(
     return here, some(rest, min(mapping_images, len(rest)), "forecast-mapping")
 
 
-@torch.no_grad()
-def _start(
-    model: Reprogrammed, task: TargetTask, here: ndarray, others: ndarray
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What a model's mapping reads of the kernel's images, then of the mapping's."""
+
+    model: Reprogrammed
+    outputs: Float[Tensor, "n source"]
+
+
+def _look(
+    model: Reprogrammed, task: TargetTask, here: ndarray, others: ndarray, like: _Look | None = None
+) -> _Look:
+    """One pass through the folded source; none for images that are those of another look.
+
+    A prompt that starts as the plain image, such as `full`, costs no second pass.
+    """
+    transform, source, reads = model.input_transform, model.source, model.mapping.reads
+    body = folded_source(source) if is_frozen_network(source) else source
+    if like and not (
+        like.model.source is source
+        and like.model.mapping.reads == reads
+        and like.model.input_transform.image_size == transform.image_size
+    ):
+        like = None
+    known = iter(() if like is None else like.outputs.split(BATCH))
+
+    def outputs(x: Float[Tensor, "batch 3 s s"]) -> Float[Tensor, "batch source"]:
+        z, seen = transform(x), next(known, None)
+        if like and seen is not None and torch.equal(z, like.model.input_transform(x)):
+            return seen
+        return body.features(z) if reads == "features" else body(z)
+
+    pixels = task.train.subset(np.concatenate([here, others])).images(transform.image_size)
+    return _Look(model, in_batches(outputs, pixels, source, BATCH))
+
+
+def _fitted(
+    model: Reprogrammed, task: TargetTask, others: ndarray, look: _Look
 ) -> Float[Tensor, "n target"]:
     """Fit the model's mapping on the other images; its logits on the kernel's."""
-    size, mapping = model.input_transform.image_size, model.mapping
+    mapping, mean = model.mapping, model.source.mean
+    outputs = look.outputs.to(mean)
+    n = len(outputs) - len(others)
     if mapping.refit != "never":
-        outputs = in_batches(model.outputs, task.train.subset(others).images(size), model.source)
-        labels = torch.from_numpy(task.train.labels[others])
-        mapping.fit(outputs.to(model.source.mean), labels.to(model.source.mean.device))
-    return in_batches(model, task.train.subset(here).images(size), model.source)
+        mapping.fit(outputs[n:], torch.from_numpy(task.train.labels[others]).to(mean.device))
+    with torch.no_grad():
+        return mapping(outputs[:n]).cpu()
 
 
-def _unprompted(
-    source: Source, task: TargetTask, method: str, here: ndarray, others: ndarray, seed: int
-) -> tuple[Float[Tensor, "n target"], Float[Tensor, "n source"]]:
-    """Target logits and source logits of the plain resized images."""
+def _unprompted(source: Source, task: TargetTask, method: str, seed: int) -> Reprogrammed:
+    """The plain resized image, with a mapping of the method's kind that needs no training."""
     prompt, _, mapping = method.partition("@")[0].partition("+")
     if prompt not in PROMPTS or mapping not in MAPPINGS or mapping == "linear":
         # A trained mapping has nothing to say before training.
@@ -294,7 +330,4 @@ def _unprompted(
     plain = get_method(f"none+{mapping}")
     settings = plain.resolve(source, task.native_size, len(task.train))
     init = generator_for("init", task.name, plain.name, seed)
-    model = plain.build(source, task.class_names, settings, init).eval()
-    logits = _start(model, task, here, others)
-    size = model.input_transform.image_size
-    return logits, in_batches(source, task.train.subset(here).images(size), source)
+    return plain.build(source, task.class_names, settings, init).eval()
