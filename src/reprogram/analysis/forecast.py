@@ -34,7 +34,7 @@ from reprogram.analysis.spectrum import (
 )
 from reprogram.analysis.transferability import linear_probe
 from reprogram.data import TargetTask, stratified_subset
-from reprogram.engine.folded import folded_source, is_frozen_network
+from reprogram.engine import for_inference
 from reprogram.errors import InputError
 from reprogram.evaluation import in_batches
 from reprogram.experiments import trial_images
@@ -289,7 +289,7 @@ def _look(
     A prompt that starts as the plain image, such as `full`, costs no second pass.
     """
     transform, source, reads = model.input_transform, model.source, model.mapping.reads
-    body = folded_source(source) if is_frozen_network(source) else source
+    body = for_inference(source)
     if like and not (
         like.model.source is source
         and like.model.mapping.reads == reads

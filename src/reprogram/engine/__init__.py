@@ -11,7 +11,7 @@ import torch
 from reprogram.data.batches import ResidentData
 from reprogram.engine.base import Engine
 from reprogram.engine.feature_store import FeatureStore
-from reprogram.engine.folded import FoldedEngine, is_frozen_network
+from reprogram.engine.folded import FoldedEngine, for_inference, is_frozen_network
 from reprogram.engine.memory import require_memory
 from reprogram.engine.plain import PlainEngine
 from reprogram.engine.splitting import Parts, SplittingEngine, uses_batch_statistics
@@ -32,6 +32,7 @@ __all__ = [
     "StoreEngine",
     "WindowEngine",
     "choose_engine",
+    "for_inference",
     "require_memory",
     "uses_batch_statistics",
 ]

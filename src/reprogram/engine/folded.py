@@ -14,7 +14,7 @@ from reprogram.input_transforms import SharedPrompt
 from reprogram.model import Reprogrammed
 from reprogram.sources import NetworkSource, Source
 
-__all__ = ["FoldedEngine", "folded_source", "is_frozen_network"]
+__all__ = ["FoldedEngine", "folded_source", "for_inference", "is_frozen_network"]
 
 
 def is_frozen_network(source: Source) -> bool:
@@ -31,6 +31,11 @@ def folded_source(source: Source) -> NetworkSource:
         image_size=source.image_size, class_names=source.class_names, name=source.name,
         head=source.head,
     )  # fmt: skip
+
+
+def for_inference(source: Source) -> Source:
+    """The folded copy of a frozen network; any other source as it is."""
+    return folded_source(source) if is_frozen_network(source) else source
 
 
 class FoldedEngine(PlainEngine):

@@ -20,6 +20,7 @@ from reprogram.analysis.forecast import PARTS, Forecast, forecast
 from reprogram.analysis.study.trials import Trial
 from reprogram.analysis.transferability import SCORES
 from reprogram.data import TargetTask, stratified_subset
+from reprogram.engine import for_inference
 from reprogram.errors import InputError
 from reprogram.evaluation import in_batches
 from reprogram.experiments.cell import Cell
@@ -115,14 +116,15 @@ def _outputs(
 ) -> dict[str, Float[Tensor, "n _"]]:
     """Features, where the source has them, and probabilities, from one pass over the images."""
     pixels = task.train.subset(index).images(source.image_size)
+    body = for_inference(source)
 
     def both(x: Tensor) -> Tensor:
-        return torch.cat(source.logits_and_features(x), 1)
+        return torch.cat(body.logits_and_features(x), 1)
 
     try:
         outputs = in_batches(both, pixels, source)
     except InputError:
-        return {"probabilities": in_batches(source, pixels, source).double().softmax(1)}
+        return {"probabilities": in_batches(body, pixels, source).double().softmax(1)}
     logits, features = outputs.split([source.num_classes, outputs.shape[1] - source.num_classes], 1)
     return {"probabilities": logits.double().softmax(1), "features": features}
 
