@@ -58,7 +58,8 @@ def grid() -> list[Cell]:
         )  # fmt: skip
     on_extractor = product(
         sources=[f"sources/mobilenet-cnn-{level}" for level in LEVELS], targets=("usps.npz",),
-        methods=("pad+first",), source_seeds=(0,), settings=SETTINGS["pad+first"] | {"epochs": 15},
+        methods=("pad+first",), source_seeds=(0,),
+        settings=SETTINGS["pad+first"] | {"epochs": 15, "size": 196},  # as 28 in 32
         **IMAGES,
     )  # fmt: skip
     return sorted(cells, key=lambda cell: cell.seed) + on_extractor

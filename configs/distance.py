@@ -11,10 +11,11 @@ Every source is trained three times; trial n uses training n (source_seed), and 
 Command (REPROGRAM_DATA names the folder of the .npz files; sources/ is made once and not committed):
     for s in 0 1 2; do
       for d in pacs-photo pacs-art_painting pacs-cartoon pacs-sketch; do
-        reprogram train-source --target $d.npz --epochs 60 --precision bf16 --seed $s --out sources/$d/seed-$s
+        reprogram train-source --target $d.npz --epochs 60 --precision bf16 --seed $s \
+          --out sources/$d/seed-$s
       done
-      reprogram train-source --target quickdraw8.npz --train-pool 4000 --epochs 60 --precision bf16 --seed $s \
-        --out sources/quickdraw8/seed-$s
+      reprogram train-source --target quickdraw8.npz --train-pool 4000 --epochs 60 --precision bf16 \
+        --seed $s --out sources/quickdraw8/seed-$s
     done
     reprogram bench tune configs/distance.py --out results/distance
     reprogram bench run configs/distance.py --out results/distance

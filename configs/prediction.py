@@ -62,7 +62,8 @@ def cells(
     return product(
         sources=(source,), targets=(f"{name}.npz{bracket}{classes}",), methods=METHODS, seeds=seeds,
         source_seeds=seeds if source in SEEDED else (None,),
-        settings={"epochs": 15, "batch_size": 64},
+        # Stored outputs would be those of the whole set, for one mapping of 2,000 images.
+        settings={"epochs": 15, "batch_size": 64, "engine": "folded"},
         train_pool=None if target in FEWER else 2000,
         test_pool=None if target.startswith("pacs") else test_pool,  # which have fewer
     )  # fmt: skip
