@@ -1,29 +1,33 @@
-"""Rows of a GPU: images a second in bf16, and what the report's whole table would take.
+"""Rows of a GPU: images a second in bf16, what the report's whole table would take, a large kernel.
 
-The peer is the plain pass through the folded, channels_last source in bf16. On a machine without
+The peer is the plain pass through the folded, channels_last source in bf16; of the kernel it is
+`vmap(jacrev)` with the product of its rows. On a machine without
 CUDA these rows do not exist; their functions compute on the CPU then, which is how they are tested.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import replace
 
 import torch
 
-from benchmarks import ours
+from benchmarks import ntk, ours
 from benchmarks.inputs import random_task, resnet18
 from benchmarks.registry import Measured
 from benchmarks.scale import Scale
 from benchmarks.several import round_seconds
 from benchmarks.timing import seconds_of
+from reprogram.analysis.ntk import dual_of
 from reprogram.engine import FeatureStore
 from reprogram.sources import NetworkSource
 
-__all__ = ["evaluation", "several_prompts", "table_hours", "training"]
+__all__ = ["evaluation", "kernel", "several_prompts", "table_hours", "training"]
 
 SIDE, WARM_UP = 32, 3
 PROMPTS = 8
+KERNEL_IMAGES, CHUNK = 10_000, 64
 AIM_HOURS = 1.0  # the report's table on one H100
 
 # The report's table: training and test images of CIFAR-10, CIFAR-100 and SVHN, five sizes, 50 epochs.
@@ -65,6 +69,27 @@ def table_hours(scale: Scale) -> Measured:
     body = eval_rate(trial(scale, "none+rlm", "folded"))  # the stores are filled once a set
     seconds += sum(n + n_test for n, n_test in SETS) / body
     return Measured(AIM_HOURS, seconds / 3600, "h", scale.repetitions)
+
+
+def kernel(scale: Scale) -> Measured:
+    """The exact spectrum of the full kernel of 10,000 images, K = 10, in the dual on both sides."""
+    cached, images = ntk.case("full", ntk.images_of(KERNEL_IMAGES, scale))
+    model = copy.deepcopy(cached).to(device())
+    x = images.to(device())
+    pixels = x.float() / 255 if x.dtype == torch.uint8 else x
+
+    def peer() -> torch.Tensor:
+        rows = ntk.naive_rows(model, pixels, CHUNK).double()
+        return torch.linalg.eigvalsh(rows.T @ rows)
+
+    def own() -> torch.Tensor:
+        return dual_of(model, x).eigenvalues()
+
+    seconds: list[list[float]] = [[], []]
+    for _ in range(scale.repetitions):
+        for side, work in zip(seconds, (peer, own), strict=True):
+            side.append(seconds_of(work, clock))
+    return Measured(min(seconds[0]), min(seconds[1]), "s", scale.repetitions)
 
 
 def method_seconds(probe: ours.Trial, train: float, evaluate: float) -> float:

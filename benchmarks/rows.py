@@ -106,6 +106,9 @@ GPU_ROWS: dict[str, Row] = {
         gpu.table_hours, "the report's whole table, projected from measured steps", "the aim",
         goal=1.0, better="lower",
     ),
+    "gpu_ntk": Row(
+        gpu.kernel, "spectrum of a full prompt's kernel on the GPU, n = 10,000", JACREV_64, goal=None,
+    ),
 }  # fmt: skip
 if torch.cuda.is_available():
     ROWS |= GPU_ROWS

@@ -25,6 +25,7 @@ such as timm/mobilenetv2_100.ra_in1k; open_clip/NAME@TAG takes CLIP; sources/ is
         --train-pool 2000 --test-pool 2000 --out sources/mobilenet-cnn-$l/seed-0
     done
     reprogram bench run configs/depth.py --out results/ntk/depth
+    reprogram ntk-depth results/ntk/depth --out results/ntk/depth-report
 
 Hardware, wall time and result: results/ntk/README.md.
 """

@@ -221,7 +221,9 @@ def test_the_reports_table_counts_every_image() -> None:
     assert gpu.method_seconds(trial, 1, 1) == pytest.approx(2 * train + val + test)
 
 
-def test_gpu_rows_are_there_where_cuda_is() -> None:
+def test_gpu_rows_are_there_where_cuda_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "KERNEL_IMAGES", 64)
+    assert gpu.kernel(Scale(batch=2, repetitions=1, canvas=CANVAS, classes=2)).our_value > 0
     assert (set(GPU_ROWS) <= set(ROWS)) == torch.cuda.is_available()
     measured = gpu.evaluation(Scale(batch=2, repetitions=1, canvas=4 * CANVAS, classes=2))
     assert measured.unit == "images/s" and measured.our_value > 0

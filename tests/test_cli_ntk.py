@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from reprogram.analysis import calibration
 from reprogram.cli import run
 from reprogram.sources import create_network, write_source_directory
 from reprogram.sources.depth import depth_arguments
@@ -33,9 +34,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def ntk(source: Path, *more: str) -> int:
+def ntk(source: Path, *more: str, images: int = 20) -> int:
     return run(
-        ["ntk", "--source", str(source), "--target", "digits", "--images", "20",
+        ["ntk", "--source", str(source), "--target", "digits", "--images", str(images),
          "--mapping-images", "40", "--device", "cpu", *more]
     )  # fmt: skip
 
@@ -49,7 +50,8 @@ def test_it_prints_the_spectrum_and_the_prediction_and_draws(
     for words in ("largest eigenvalue", "smallest non-zero", "noise floor", "effective dimension",
                   "alignment, full kernel", "residual in the top 10"):  # fmt: skip
         assert words in out
-    assert "uncalibrated: leave-one-out on 20 images" in out
+    assert "leave-one-out accuracy " in out and "uncalibrated: how far training ends" in out
+    assert "predicted" not in out
     assert "mapping fitted on 40 other images" in out
     assert out.rstrip().endswith(f"fit --source {sources}/seed-0 --target digits --method pad+flm")
     assert Path("ntk-digits-pad+flm.png").read_bytes().startswith(b"\x89PNG")
@@ -91,6 +93,7 @@ def test_a_calibration_file_makes_the_prediction(
         (["--calibration", "absent.json"], "calibration 'absent.json' cannot be read"),
         (["--set", "size=99"], "size"),
         (["--source-seed", "7"], "no training with seed 7"),
+        (["--max-memory", "1MiB", "--kind", "full"], "ridge regression on the full kernel of 20"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -99,6 +102,64 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert ntk(sources / "seed-0", *more) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and message in error
+
+
+def test_a_calibration_of_other_forecasts_is_refused(
+    sources: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"intercept": 0.5, "unprompted": 0, "gain": 0, "probe": 0, "error": 0.04, "pairs": 24}
+    made = {"method": "full+ilm", "images": 20, "mapping_images": 40}
+    Path("c.json").write_text(json.dumps(values | made))
+    assert ntk(sources / "seed-0", "--calibration", "c.json", "--method", "pad+flm") == 2
+    assert "made for --method full+ilm (not pad+flm)" in capsys.readouterr().err
+    Path("c.json").write_text(json.dumps(values | made | {"images": 200, "method": "pad+flm"}))
+    assert ntk(sources / "seed-0", "--calibration", "c.json", "--method", "pad+flm") == 2
+    assert "made for --images 200 (not 20)" in capsys.readouterr().err
+
+
+def test_the_package_s_own_calibration_serves_where_it_has_one(
+    sources: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"intercept": 0.4, "unprompted": 0, "gain": 0, "probe": 0, "error": 0.04, "pairs": 9}
+    shipped = {"pad+flm": values | {"images": 20, "mapping_images": 40}}
+    Path("calibrations.json").write_text(json.dumps(shipped))
+    monkeypatch.setattr(calibration, "SHIPPED", str(Path("calibrations.json").absolute()))
+    assert ntk(sources / "seed-0", "--method", "pad+flm", "--quiet") == 0
+    assert "predicted accuracy 40.0 %   +- 4.0 points" in capsys.readouterr().out
+    assert ntk(sources / "seed-0", "--method", "pad+flm", "--quiet", images=10) == 0
+    assert "uncalibrated" in capsys.readouterr().out
+    assert ntk(sources / "seed-0", "--method", "full+flm", "--quiet") == 0
+    assert "uncalibrated" in capsys.readouterr().out
+
+
+def test_one_image_is_ordinary(sources: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ntk(sources / "seed-0", "--json", images=1) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["probe"], found["spectrum"]["size"]) == (1, 0.1, 10)
+    assert found["accuracy"] == found["start"]  # nothing is left to learn from
+
+
+def test_the_next_command_trains_what_was_forecast(
+    sources: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--seed", "3", "--train-pool", "100", "--set", "size=12"]
+    assert ntk(sources / "seed-0", *options) == 0
+    out = capsys.readouterr().out.rstrip()
+    assert out.endswith("--method pad+flm --seed 3 --train-pool 100 --set size=12")
+    assert " s, with spectrum and picture " in out
+
+
+def test_the_jacobian_can_be_kept_and_taken_up_again(
+    sources: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = ["--store", "j", "--rows", "jacobian", "--json"]
+    documents = []
+    for _ in range(2):
+        assert ntk(sources / "seed-0", *kept, images=6) == 0
+        documents.append(json.loads(capsys.readouterr().out))
+    assert Path("j/progress.json").exists()
+    assert documents[0]["kernel"]["rows"] == "jacobian"
+    assert documents[0]["spectrum"] == documents[1]["spectrum"]
 
 
 def test_several_trainings_need_a_seed(sources: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,11 @@ def test_it_measures_scores_draws_and_calibrates(
     parts = {"unprompted", "gain", "probe", "kernel", "alignment", "effective-dimension"}
     assert set(row["predictors"]) == scores | parts | {"epoch-1", "epoch-2", "first-steps"}
     assert None not in row["predictors"].values() and min(row["seconds"].values()) > 0
+    laps = ("mapping", "pass", "kernel", "probe")
+    assert row["seconds"]["forecast"] == pytest.approx(sum(row["seconds"][lap] for lap in laps))
+    assert {f"score {name}" for name in scores - {"minus-unprompted"}} < set(row["seconds"])
+    # The first steps cost what a step costs, whatever the whole split takes to resize and hash.
+    assert row["seconds"]["first-steps"] < 3 * row["seconds"]["training-projected"]
     assert row["predictors"]["minus-unprompted"] == -row["predictors"]["unprompted"]
     assert row["epochs"] == 3 and row["first_steps"] >= 1
     for name in ("rows.csv", "table.md", "evaluation.json", "prediction.png", "prediction.svg"):
@@ -84,6 +89,8 @@ def test_it_measures_scores_draws_and_calibrates(
          "--out", str(tmp_path / "s.svg"), "--quiet"]
     ) == 0  # fmt: skip
     assert "calibrated on 4 pairs" in capsys.readouterr().out
+    made = json.loads(calibration.read_text())
+    assert (made["method"], made["images"], made["mapping_images"]) == ("full+ilm", 12, 20)
 
     monkeypatch.setattr(study, "measure_trial", lambda *_, **__: pytest.fail("measured again"))
     assert ntk_study(trained / "results", tmp_path, "--json") == 0

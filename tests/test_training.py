@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from cases import tiny_source, tiny_task
 
+from reprogram import training
 from reprogram.data import plan_split
 from reprogram.errors import InputError
 from reprogram.evaluation import evaluate
@@ -148,6 +150,26 @@ def test_a_run_killed_after_any_epoch_ends_as_if_it_had_not_been(
             whole.model.own_tensors().items(), resumed.model.own_tensors().items(), strict=True
         ):
             assert a == b and torch.equal(x, y)
+
+
+def test_large_checkpoints_are_written_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    original = training.save_checkpoint
+
+    def save(path: Path, *parts: Any) -> None:
+        written.append(path)
+        original(path, *parts)
+
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    epochs = run(checkpoint=tmp_path / "small.pt").row["settings"]["epochs"]
+    assert len(written) == epochs > 1
+    monkeypatch.setattr(training, "SMALL_CHECKPOINT", 0)
+    monkeypatch.setattr(training, "CHECKPOINT_RATE", 1.0)
+    written.clear()
+    run(checkpoint=tmp_path / "large.pt")
+    assert len(written) == 1
 
 
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path: Path) -> None:

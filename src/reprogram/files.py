@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, after a power cut and on a full disk too."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -10,19 +11,81 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "write_json", "write_text"]
+__all__ = ["disk_full", "replacing", "sync", "write_json", "write_text"]
+
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_PROBE = 1 << 20  # bytes; a failed write leaves less than this free
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without an error."""
+    """A temporary path beside `path` that takes its place when the block ends without an error.
+
+    What was written is on the disk before it takes the name, and the name before this returns.
+
+    Raises:
+        OSError: The disk is full, whatever the block's writer made of that.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        try:
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+        except OSError:
+            raise
+        except Exception as error:  # torch's and safetensors' writers do not say why they failed
+            full = _probed(path.parent)
+            if full is None:
+                raise
+            raise OSError(full.errno, full.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk; where the system can."""
+    directory = path.is_dir()
+    try:
+        # Windows flushes only what is open for writing, and opens no directory.
+        handle = os.open(path, os.O_RDONLY if directory else os.O_RDWR)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not directory and error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def disk_full(error: BaseException | None) -> OSError | None:
+    """The full disk, or used up quota, among an error and what it was raised from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _probed(folder: Path) -> OSError | None:
+    """What a write into a folder fails with now, if that is a full disk."""
+    probe = folder / f".{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return disk_full(error)
+    finally:
+        probe.unlink(missing_ok=True)
+    return None
 
 
 def write_text(path: Path, text: str) -> None:

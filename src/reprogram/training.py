@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 BEST_VALIDATION = "highest validation accuracy over states 0 to E; ties: lowest validation loss"
 LARGEST_LOSS = 1e30
+SMALL_CHECKPOINT = 16e6  # bytes; up to here every epoch is kept
+CHECKPOINT_RATE = 2.5e6  # bytes a second that larger ones are written at, on average
 LAST_EPOCH = "last epoch (no validation images)"
 
 
@@ -124,7 +126,8 @@ def train(
         settings: Epochs, optimizer, rates, schedule, loss.
         val_split: Split that validation images belong to.
         track_test: Also score the test split after every epoch; it never takes part in selection.
-        checkpoint: File that every finished epoch is written to, and that a run resumes from.
+        checkpoint: File that finished epochs are written to, and that a run resumes from: each one
+            up to 16 MB, of larger ones the latest in a while.
         identity: What the checkpoint must belong to; one of another run is refused.
         on_progress: Called after every optimiser step.
         on_epoch: Called with every finished state.
@@ -174,6 +177,7 @@ class Run:
         self.trace = Trace(selection_rule=BEST_VALIDATION if len(val_index) else LAST_EPOCH)
         self.best: dict[str, Tensor] = {}
         self.loss = math.nan
+        self.next_save = 0.0
 
     @property
     def largest_batch(self) -> Batch:
@@ -193,7 +197,8 @@ class Run:
             loss = yield from self.train_epoch(epoch)
             self.trace.seconds += time.perf_counter() - started
             self.on_epoch(self.close_epoch(epoch, loss))
-            if self.checkpoint is not None and distributed.is_main():
+            due = time.monotonic() >= self.next_save
+            if self.checkpoint is not None and due and distributed.is_main():
                 self.save(self.checkpoint)
         self.model.load_own_tensors(self.best)
         if self.settings.final_refit:
@@ -323,6 +328,8 @@ class Run:
             {"model": self.model.own_tensors(), "best": self.best},
             self.optimizer.state_dict(),
         )
+        excess = path.stat().st_size - SMALL_CHECKPOINT
+        self.next_save = time.monotonic() + max(0.0, excess) / CHECKPOINT_RATE
 
     def restore(self, path: Path) -> None:
         state = load_checkpoint(path, self.identity)

@@ -15,9 +15,21 @@ from cases import CANVAS, tiny_part
 from scipy.stats import spearmanr
 
 from reprogram.analysis import depth
-from reprogram.analysis.depth import claims_of, comparisons_of, depth_of, lines_of, markdown, text
+from reprogram.analysis.depth import (
+    choices_of,
+    claims_of,
+    comparisons_of,
+    depth_of,
+    lines_of,
+    markdown,
+    text,
+)
+from reprogram.analysis.depth import measure as depth_measure
+from reprogram.analysis.forecast import Forecast
 from reprogram.cli import run
 from reprogram.errors import InputError
+from reprogram.experiments.jobs import Context, cell_source
+from reprogram.experiments.results import ResultStore
 from reprogram.figures.curves import Point
 from reprogram.figures.depth import depth_picture
 from reprogram.sources import create_network, write_source_directory
@@ -38,7 +50,7 @@ def made(
             "source_accuracy": 0.3 + level / 20 + seed / 1000,
             "accuracy": accuracy(level) + 0.1 * (method == "pad+first") + seed / 100,
             "loss": 2 - level / 10, "train_loss": 1 - level / 10, "images": 64,
-            "lambda_min": smallest(level), "lambda_min_over_noise": 10.0,
+            "lambda_min": smallest(level),
             "smallest_nonzero": smallest(level), "lambda_min_trace_kernel": smallest(level),
             "alignment": 0.5, "effective_dimension": 3.0,
         }
@@ -55,7 +67,7 @@ def test_a_claim_holds_only_in_its_own_direction() -> None:
     assert claims[SOURCE].levels == 6 and len(claims[SOURCE].groups) == 4
     # The smallest eigenvalue falls with depth, and so does the loss.
     assert claims[SMALLEST].verdict == "does not hold: the opposite does"
-    assert "does not hold: the opposite does (Spearman +1.00, p = 0.014" in text(made())
+    assert "does not hold: the opposite does (Spearman +1.00, p = 0.011" in text(made())
     assert claims[-1].correlation is None  # every alignment is the same
     assert "too few depths, or no spread, to say" in text(made())
 
@@ -103,8 +115,64 @@ def test_lines_are_means_over_seeds() -> None:
 
 def test_eigenvalues_within_the_noise_are_said_to_be() -> None:
     points = made()
-    points[0]["lambda_min_over_noise"] = 0.5
+    points[0]["smallest_nonzero"] = 0.0
     assert "cannot be told from 0 in 1 of 72 runs" in text(points)
+
+
+def test_the_full_kernel_s_smallest_is_tested_once() -> None:
+    points = made()
+    for point in points:  # VP, whose rank lies below its rows
+        point["lambda_min"] = 0.0 if point["method"] == "pad+first" else point["lambda_min"]
+    words = [claim.words for claim in claims_of(points)]
+    assert len(words) == len(set(words)) == 5
+    assert len(claims_of(points)[SMALLEST].groups) == 4  # VP has one that is above 0
+
+
+def test_what_is_below_the_noise_ties_and_says_nothing() -> None:
+    claim = claims_of(made(smallest=lambda _: 0.0))[SMALLEST]
+    assert claim.correlation is None and claim.p_value is None
+
+
+def choosing(
+    smallest: Callable[[str, int], float], loss: Callable[[str, int], float]
+) -> list[dict[str, Any]]:
+    """Points whose smallest eigenvalue and training loss depend on method and seed too."""
+    return [
+        p | {"smallest_nonzero": smallest(p["method"], p["seed"]),
+             "train_loss": loss(p["method"], p["seed"])}
+        for p in made()
+    ]  # fmt: skip
+
+
+def test_the_smallest_eigenvalue_is_held_against_which_method_loses_less() -> None:
+    points = choosing(lambda m, s: 1.0 + (m == "pad+first"), lambda m, s: 1.0 - (m == "pad+first"))
+    found = {c.criterion: c for c in choices_of(points, "pad+first", "fc+first")}
+    choice = found["smallest_nonzero"]
+    # 6 levels and 2 targets are 12 places, whatever the number of seeds.
+    assert (choice.places, choice.agree, choice.runs, choice.runs_agree) == (12, 12, 36, 36)
+    assert choice.low == pytest.approx(0.025 ** (1 / 12)) and choice.high == 1
+    assert (choice.verdict, choice.first_larger, choice.first_lower) == ("tells", 12, 12)
+    other = choices_of(points, "fc+first", "pad+first")[1]
+    assert (other.agree, other.first_larger) == (12, 0)
+    assert "pad+first or fc+first? tells (12 of 12 places, 74 to 100 %" in text(points)
+    # Equal everywhere: nothing to tell.
+    assert (found["alignment"].places, found["alignment"].ties) == (0, 12)
+    assert found["alignment"].verdict == "does not tell: not resolved"
+
+
+def test_the_seeds_of_a_place_are_one_observation() -> None:
+    points = choosing(
+        lambda m, s: (1.0 + (s == 0)) if m == "pad+first" else 1.5,
+        lambda m, s: 1.0 - (m == "pad+first"),
+    )
+    choice = choices_of(points, "pad+first", "fc+first")[1]
+    # Seed 0 has the larger value and seeds 1 and 2 the smaller: the mean is the smaller one.
+    assert (choice.places, choice.agree, choice.verdict) == (
+        12,
+        0,
+        "does not tell: the opposite does",
+    )
+    assert (choice.runs, choice.runs_agree) == (36, 12)
 
 
 def test_a_source_without_a_level_is_refused() -> None:
@@ -125,6 +193,19 @@ def test_the_picture_has_a_row_a_kind_and_bands_where_there_are_intervals() -> N
     assert second.get_yscale() == "log" and first.get_yscale() == "linear"
     with pytest.raises(InputError, match="nothing to draw"):
         depth_picture({})
+
+
+def test_an_eigenvalue_of_zero_stays_in_the_picture() -> None:
+    points = [Point(level, mean, 0.0) for level, mean in [(1, 1e-9), (2, 0.0), (3, 1e-6)]]
+    figure = depth_picture({"cnn": {"a": {"pad+first usps": points}}}, logarithmic=["a"])
+    axes = figure.axes[0]
+    low, high = axes.get_ylim()
+    assert axes.get_yscale() == "symlog" and low < 0 < 1e-6 < high
+    heights = axes.transData.transform([(p.x, p.mean) for p in points])[:, 1]
+    assert (
+        heights[1] < heights[0] < heights[2] and heights[2] - heights[0] > heights[0] - heights[1]
+    )
+    assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
 @pytest.fixture(scope="module")
@@ -166,18 +247,41 @@ def test_the_command_measures_tests_and_draws(
     assert "a more accurate source, a more accurate target: " in out
     assert "pad+first minus fc+first, cnn on colours: " in out
     assert "6 of 6 cells" in out
+    assert "over the trace) mean the lower training loss, pad+first or fc+first? " in out
     points = [json.loads(p.read_text()) for p in (tmp_path / "rows").iterdir()]
     assert sorted(p["source_accuracy"] for p in points) == pytest.approx(
         [0.3] * 2 + [0.4] * 2 + [0.5] * 2
     )
     vp = {p["level"]: p for p in points if p["method"] == "pad+first"}
     # 10 images with 3 classes are 30 rows.
+    assert len(json.loads((tmp_path / "claims.json").read_text())["choices"]) == 5
     assert vp[2]["parameters"] == 3 * (CANVAS**2 - 12**2) and vp[2]["rank"] <= 30
     for name in ("rows.csv", "claims.md", "claims.json", "depth.png", "depth.svg"):
         assert (tmp_path / name).stat().st_size > 0
     monkeypatch.setattr(depth, "measure_point", lambda *_, **__: pytest.fail("measured again"))
     assert run([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["runs"] == 6
+
+
+def test_gradients_are_in_float64_and_what_is_noise_is_zero(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ResultStore.existing(trained / "results")
+    context = Context(device="cpu")
+    made: list[Forecast] = []
+    original = depth_measure.forecast
+    monkeypatch.setattr(
+        depth_measure, "forecast", lambda *a, **k: made.append(original(*a, **k)) or made[-1]
+    )
+    for entry in store.entries()[:2]:
+        point = depth.measure_point(entry.cell, store.read(entry.key), context, images=20)
+        spectrum = made[-1].spectrum
+        assert made[-1].precision == torch.float64
+        # The eigenvalue is a number of this kernel, not of float32's rounding.
+        floor = spectrum.noise_floor / spectrum.trace
+        assert point["smallest_nonzero"] == 0 or point["smallest_nonzero"] > floor
+        assert (point["lambda_min"] == 0) == (spectrum.lambda_min <= spectrum.noise_floor)
+        assert cell_source(entry.cell, context).mean.dtype == torch.float32
 
 
 def test_a_directory_without_results_is_refused(

@@ -10,7 +10,8 @@ import torch
 from cases import tiny_source, tiny_task
 
 import reprogram.analysis.forecast as module
-from reprogram.analysis.forecast import RIDGE, Calibration, forecast
+from reprogram.analysis.calibration import Calibration
+from reprogram.analysis.forecast import RIDGE, forecast
 from reprogram.analysis.ntk import empirical_ntk
 from reprogram.analysis.spectrum import kernel_ridge, scaled_residual
 from reprogram.errors import InputError
@@ -50,6 +51,31 @@ def test_the_accuracy_is_that_of_leaving_each_image_out() -> None:
     assert found.start == float((logits.argmax(1) == y).double().mean())
     torch.testing.assert_close(found.kernel.values, theta, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found.residual, residual)
+    # What needs no eigenvectors says what the eigenproblem says.
+    spectrum = found.spectrum
+    assert found.effective_dimension == pytest.approx(spectrum.effective_dimension[RIDGE])
+    assert found.alignment() == pytest.approx(spectrum.alignment_trace)
+    assert set(found.laps) == {"mapping", "pass", "kernel", "probe"}
+    assert min(found.laps.values()) >= 0 and found.seconds == sum(found.laps.values())
+
+
+@pytest.mark.parametrize(
+    ("method", "passes"), [("full+flm", [30]), ("pad+flm", [30, 30, 12]), ("pad+linear", [30, 12])]
+)
+def test_no_image_is_looked_at_twice(
+    method: str, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = NetworkSource.forward
+
+    def forward(self: NetworkSource, z: torch.Tensor) -> torch.Tensor:
+        if not z.requires_grad:  # the kernel's own passes do
+            seen.append(len(z))
+        return original(self, z)
+
+    monkeypatch.setattr(NetworkSource, "forward", forward)
+    forecast(tiny_source(), tiny_task(), method, images=12, mapping_images=30)
+    assert sum(seen) == sum(passes)
 
 
 def test_the_mapping_is_fitted_on_other_images_than_those_left_out(
@@ -91,6 +117,22 @@ def test_a_large_kernel_is_taken_of_every_logit_alike(monkeypatch: pytest.Monkey
         forecast(tiny_source(), tiny_task(), "full+ilm", images=n).kernel for n in (10, 11)
     )
     assert (full.kind, trace.kind) == ("full", "trace") and trace.values.shape == (11, 11)
+
+
+def test_memory_bounds_the_regression_too() -> None:
+    source, task = tiny_source(), tiny_task()
+    # 20 images of 3 classes: 28.8 kB are the kernel, 202 kB with its spectrum.
+    small = forecast(source, task, "full+ilm", images=20, max_memory=200_000).kernel
+    assert small.kind == "trace"
+    assert forecast(source, task, "full+ilm", images=20, max_memory=203_000).kernel.kind == "full"
+    with pytest.raises(InputError, match="ridge regression on the full kernel of 20 images"):
+        forecast(source, task, "full+ilm", images=20, kind="full", max_memory=200_000)
+
+
+def test_one_image_leaves_none_to_learn_from() -> None:
+    found = forecast(tiny_source(), tiny_task(), "full+flm", images=1)
+    assert found.probe == 1 / 3 and found.accuracy == found.start
+    assert found.spectrum.size == 3 and found.alignment() is None
 
 
 @pytest.mark.parametrize("method", ["pad+linear", "smm+blm+", "linear-probe", "fc-pad+first"])

@@ -124,6 +124,20 @@ def test_any_callable_agrees_with_jacrev() -> None:
     assert close(empirical_ntk(f, params, x, x2), expected)
 
 
+def test_float32_rows_are_multiplied_in_float64() -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(6, 5, 64)
+    rows[3:] = rows[:3] + 1e-5 * torch.randn(3, 5, 64)
+    exact = rows.double().flatten(0, 1)
+    f = lambda p, x: rows[x[:, 0].long()] @ p["w"]  # noqa: E731
+    x = torch.arange(6.0)[:, None]
+    theta = empirical_ntk(f, {"w": torch.zeros(64)}, x).flatten(2).flatten(0, 1)
+    torch.testing.assert_close(theta, exact @ exact.T, rtol=1e-13, atol=1e-13)
+    # float32 products have eigenvalues of -1e-6 here.
+    smallest = float(torch.linalg.eigvalsh(theta)[0])
+    assert smallest == pytest.approx(float(torch.linalg.eigvalsh(exact @ exact.T)[0]), rel=1e-3)
+
+
 def test_one_example_of_one_class() -> None:
     f, params = functional(nn.Linear(3, 1).double())
     x = torch.tensor([[1.0, 2.0, 2.0]]).double()

@@ -199,6 +199,25 @@ def test_a_spectrum_is_json_and_text() -> None:
     assert singular.to_dict()["condition_number"] is None
 
 
+def test_what_is_noise_is_printed_as_zero() -> None:
+    rows = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = sp.summarise(rows @ rows.T)
+    lines = {line.strip().partition("  ")[0]: line for line in str(found).splitlines()}
+    assert lines["smallest eigenvalue"].endswith("  0  (below the noise floor)")
+    assert "-" not in lines["smallest eigenvalue"]
+    assert found.condition_number == float("inf") and lines["condition number"].endswith("inf")
+    assert found.to_dict()["condition_number"] is None
+
+
+def test_the_effective_dimension_is_in_the_inverse() -> None:
+    rows = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    kernel = rows @ rows.T
+    found = sp.summarise(kernel)
+    rho = 1e-4 * found.trace
+    dimension = 8 - rho * float(sp.ridge_inverse(kernel, rho).trace())
+    assert dimension == pytest.approx(found.effective_dimension[1e-4])
+
+
 def test_broken_kernels_are_named() -> None:
     good, R = kernel_of(jacobian(3, 2, 9)), residual(3, 2)
     with pytest.raises(InputError, match="the kernel is zero"):

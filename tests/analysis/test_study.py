@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
-from reprogram.analysis.forecast import Calibration
+from reprogram.analysis.calibration import Calibration
 from reprogram.analysis.study import (
     Evaluation,
+    Interval,
     PairWeights,
     StudyRows,
+    calibrate,
     calibration_of,
     evaluate,
     held_out,
@@ -29,6 +31,7 @@ from reprogram.analysis.study import (
     write_csv,
 )
 from reprogram.analysis.study.agreement import agreement, correlation, ranks
+from reprogram.analysis.study.calibrate import chosen_anew
 from reprogram.analysis.study.measure import steps_within
 from reprogram.analysis.study.rows import Pairs
 from reprogram.data.noise import Noise
@@ -63,7 +66,8 @@ def made(accuracy: Callable[[dict[str, float]], float] = by_law, noise: float = 
                     "accuracy": accuracy(predictors) + noise * float(rng.normal()),
                     "unprompted_accuracy": predictors["unprompted"],
                     "seconds": {
-                        "forecast": 8.0, "kernel": 2.0, "spectrum": 4.0, "scores": 2.0,
+                        "forecast": 8.0, "mapping": 1.0, "pass": 0.4, "kernel": 6.2, "probe": 0.4,
+                        "alignment": 0.2, "scores-pass": 1.0, "score logme": 0.6,
                         "first-steps": 8.4, "training": 100.0, "training-projected": 80.0,
                         "complete-projected": 8000.0,
                     },
@@ -200,14 +204,69 @@ def test_the_first_steps_take_the_time_they_are_given(
 
 def test_time_is_a_share_of_the_training(found: Evaluation) -> None:
     shares = {c.name: c.share for c in found.candidates}
-    assert shares["kernel"] == shares["unprompted + gain + probe"] == 0.08
-    assert shares["logme"] == 0.02 and shares["first-steps"] == 0.084
+    # What several predictors need is paid once, and nobody pays for another's work.
+    assert shares["unprompted + gain + probe"] == pytest.approx(0.1)
+    assert shares["kernel"] == pytest.approx(7.6 / 80)
+    assert shares["unprompted"] == pytest.approx(1.4 / 80)
+    assert shares["probe"] == pytest.approx(0.8 / 80)
+    assert shares["logme"] == pytest.approx(1.6 / 80)
+    assert shares["first-steps"] == pytest.approx(8.4 / 80)
     assert shares["epoch-1"] == pytest.approx(1 / 15)
-    assert shares["unprompted + first-steps"] == pytest.approx(0.104)
+    assert shares["unprompted + first-steps"] == pytest.approx(9.8 / 80)
     times = found.times
-    assert (times.seconds, times.share) == (8.0, 0.08)
-    assert (times.share_projected, times.share_complete) == (0.1, 0.001)
+    assert (times.seconds, times.share) == (8.0, 0.1)
+    assert (times.share_recorded, times.share_complete) == (0.08, 0.001)
     assert "0.10 % of 50 epochs on the complete set (projected)" in text(found)
+
+
+def test_the_user_s_sentence_has_the_time_of_the_user_s_row(found: Evaluation) -> None:
+    user = dataclasses.replace(found.user, share=0.052)
+    found = dataclasses.replace(found, user=user)
+    assert found.aims()["share"]
+    assert "5.2 % of the training's time (aim 10 %: reached)" in text(found)
+
+
+def test_competitors_have_the_company_that_the_kernel_has(found: Evaluation) -> None:
+    sets = {candidate.features for candidate in found.candidates}
+    for name in ("logme", "epoch-1", "first-steps"):
+        assert ("unprompted", "probe", name) in sets
+    assert ("unprompted", "gain", "probe") in sets and ("unprompted", "probe", "gain") not in sets
+
+
+def test_what_is_left_out_takes_no_part_in_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = Pairs(made(noise=0.05))
+    sets = [("unprompted", "gain", "probe"), ("unprompted",), ("gain",)]
+    seen: list[set[str]] = []
+    original = calibrate.smallest_error
+
+    def choose(others: Pairs, *args: Any) -> tuple[str, ...]:
+        seen.append(set(others.groups("target")))
+        return original(others, *args)
+
+    monkeypatch.setattr(calibrate, "smallest_error", choose)
+    predicted = chosen_anew(pairs, "accuracy", sets, "target")
+    targets = sorted(set(pairs.groups("target")))
+    assert seen == [set(targets) - {target} for target in targets]
+    # Where the choice is always the same, so are the predictions.
+    np.testing.assert_array_equal(predicted, held_out(pairs, "accuracy", sets[0], "target"))
+
+
+def test_choosing_among_noise_is_not_rewarded() -> None:
+    rng = np.random.default_rng(3)
+    found = evaluate(made(lambda p: float(rng.uniform(0.3, 0.7))))
+    named = next(c for c in found.candidates if c.features == found.user.features)
+    assert found.user.run_error >= named.run_error
+    assert found.calibration.error > 0
+    sentence = f"{100 * found.user.run_error:.1f} points of error in one run"
+    assert sentence in text(found)
+
+
+def test_a_kernel_that_adds_error_makes_it_rise() -> None:
+    found = evaluate(made(lambda p: 0.2 + 0.5 * p["unprompted"] + 0.4 * p["probe"], noise=0.05))
+    worse = Interval(-0.128, -0.2, -0.05)
+    contest = dataclasses.replace(found.kernel_contest, difference=worse)
+    printed = text(dataclasses.replace(found, kernel_contest=contest))
+    assert "with it the mean error rises by 12.8 points (5.0 to 20.0) (resolved)" in printed
 
 
 def test_a_predictor_that_some_run_lacks_is_left_out_and_said_to_be() -> None:
@@ -301,6 +360,7 @@ def test_the_scatter_has_a_panel_a_predictor_and_a_point_a_pair() -> None:
         assert [tuple(line.get_xydata()[0]) for line in axes.lines[1:]] == [(50, 60), (20, 10)]
         assert axes.lines[1].get_color() != axes.lines[2].get_color()
         assert axes.lines[1].get_marker() == axes.lines[2].get_marker()
+        assert axes.get_xlim()[1] > 100 and axes.get_ylim()[1] > 100  # a point at 100 % is whole
     with pytest.raises(InputError, match="nothing to draw"):
         prediction_scatter({})
 

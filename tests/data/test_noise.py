@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from reprogram.data.noise import (
     noisy,
 )
 from reprogram.data.noise.labels import class_dependent_matrix
+from reprogram.data.noise.store import NoisyStore
 from reprogram.data.task import Part
 from reprogram.errors import InputError
 
@@ -65,6 +68,28 @@ def smooth_task(n: int = 12, side: int = 32) -> TargetTask:
 def needs(kind: str) -> None:
     if kind not in REPORT + tuple(LABEL_KINDS):
         pytest.importorskip("imagecorruptions")
+
+
+# The file
+
+
+def test_processes_that_need_the_same_images_make_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two stores, as two processes have them; the second waits for the first."""
+    made: list[int] = []
+    write = NoisyStore._write
+
+    def slowly(self: NoisyStore, *arguments: object) -> None:
+        made.append(1)
+        time.sleep(0.2)
+        write(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(NoisyStore, "_write", slowly)
+    tasks = [noisy(smooth_task(), Noise("gaussian", 3), cache=tmp_path) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda task: task.test.images(16), tasks)
+    assert torch.equal(first, second) and len(made) == 1
 
 
 # The value

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from experiments.conftest import Small
+from experiments.conftest import Small, write_target
 
 from reprogram.cli import run
 
@@ -103,6 +104,80 @@ def test_failed_cells_exit_1_and_retry_mends_them(
     capsys.readouterr()
     assert run(["bench", "status", str(small.out), "--json"]) == 0
     assert printed(capsys)["done"] == 2
+
+
+def test_retry_follows_the_data_and_says_so(
+    small: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from reprogram.experiments import jobs
+    from reprogram.experiments.results import ResultStore
+
+    here = replace(small, target=str(write_target(tmp_path / "colours.npz")))
+    assert run(bench(here, "run", "--quiet")) == 0
+    store = ResultStore(here.out)
+    old = {entry.key for entry in store.entries()}
+    command, rows = store.command, [store.read(key) for key in old]
+    write_target(Path(here.target), seed=5)
+    jobs._loaded_task.cache_clear()
+    assert run(["bench", "retry", str(here.out), "--executor", "inline", "--quiet"]) == 0
+    assert "2 results were made from other data" in caplog.text
+    new = {entry.key for entry in store.entries()}
+    assert len(new) == 2 and old.isdisjoint(new) and store.command == command
+    assert [store.read(key) for key in old] == rows
+    prints = {row["target_fingerprint"] for row in store.rows()}
+    assert len(prints) == 1 and prints.isdisjoint(row["target_fingerprint"] for row in rows if row)
+
+
+def test_retry_and_plan_use_the_fits_of_another_directory(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reprogram.experiments.results import ResultStore
+
+    assert run(bench(small, "run", "--quiet")) == 0
+    noisy, fits = tmp_path / "noisy", ["--fits", str(small.out)]
+    more = ["--noises", "blur:1@test", "--json"]
+    capsys.readouterr()
+    assert run(bench(small, "plan", *more, out=False)) == 0
+    without = printed(capsys)
+    assert run(bench(small, "plan", *more, *fits, out=False)) == 0
+    found = printed(capsys)
+    assert without["bytes"] > found["bytes"] == 0 and found["to_run"] == 2
+    words = bench(small, "run", *more, *fits, "--out", str(noisy), out=False)
+    assert run(words) == 0
+    store = ResultStore(noisy)
+    for entry in store.entries():
+        store.discard(entry.key)
+    assert run(["bench", "retry", str(noisy), *fits, "--executor", "inline", "--quiet"]) == 0
+    assert len(store.rows()) == 2 and not (noisy / "fits").exists()
+
+
+def test_plan_counts_the_caches(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "plan", "--source", small.source, "--target", small.target, "--methods"]
+    words += ["linear-probe", "--noises", "clean,gaussian:1@test,gaussian:1@both"]
+    assert run([*words, "--json"]) == 0
+    found = printed(capsys)
+    # Test images clean and noisy, training images clean and noisy: logits and features of each.
+    # The noisy test images of `test` and `both` are the same, but each has its own training.
+    views = 30 + 2 * 30 + 2 * 60
+    assert found["feature_bytes"] == views * (12 + 64) * 4
+    assert (
+        found["noise_bytes"] == (30 + 60) * 8 * 8 * 3 and found["noise_seconds_of_one_worker"] > 0
+    )
+    assert run(words) == 0
+    assert "MB of stored features" in (text := capsys.readouterr().out)
+    assert "MB of noisy images" in text and "linear-probe" in text and "stored" in text
+
+
+def test_tune_keeps_what_could_be_chosen(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "tune", "--source", small.source, "--target", small.target, "--out"]
+    words += [str(small.out), "--methods", "pad+ilm,pad+many", "--executor", "inline", "--set"]
+    words += ["size=8", "batch_size=16", "sources_per_target=5", "--epochs", "1"]
+    assert run(words) == 1
+    text = capsys.readouterr().out
+    assert "pad+many         no rate: sources_per_target must be in 1 to 4" in text
+    document = json.loads((small.out / "rates.json").read_text())
+    assert [row["method"] for row in document["rates"]] == ["pad+ilm"]
+    assert [row["method"] for row in document["not_chosen"]] == ["pad+many"]
 
 
 def test_tune_writes_rates_that_a_config_reads(

@@ -12,7 +12,7 @@ from experiments.conftest import Small, write_target
 from reprogram.data.noise import Noise
 from reprogram.errors import InputError
 from reprogram.experiments import Cell, Rates, product
-from reprogram.experiments.grid import entries_of, read_config, scaled
+from reprogram.experiments.grid import entries_of, read_config, scaled, warn_of_published_rates
 from reprogram.experiments.jobs import Context, jobs_of
 from reprogram.experiments.tuning import chosen_rates, tuning_cells
 from reprogram.settings import Settings
@@ -66,7 +66,7 @@ def test_cells_that_differ_in_test_noise_share_a_fit(small: Small) -> None:
     cells += [replace(cells[0], test_pool=9)]
     entries = entries_of(cells, Context())
     jobs = jobs_of(entries, lambda fit: None)
-    assert [len(job.cells) for job in jobs] == [4, 1]
+    assert [len(job.entries) for job in jobs] == [4, 1]
     assert jobs[0].fit == entries[0].key and len({e.key for e in entries}) == 5
 
 
@@ -166,9 +166,42 @@ def test_rates_are_chosen_on_validation_ties_to_the_smallest(tmp_path: Path) -> 
 
 def test_a_rate_that_diverges_is_left_out() -> None:
     cells = tuning_cells([Cell("s", "t", "pad+ilm")])
-    failed = {"status": "failed"}
+    failed = {"status": "failed", "error": "the training loss became nan"}
     done = {"status": "done", "val_accuracy": 0.1, "n_val": 5, "settings": Settings().to_dict()}
     (chosen,) = chosen_rates(cells, [done, failed, failed])["rates"]
     assert chosen["factor"] == 1.0
-    with pytest.raises(InputError, match="no rate could be tried"):
-        chosen_rates(cells, [failed] * 3)
+    assert chosen["broken"] == dict.fromkeys(("3", "10"), "the training loss became nan")
+
+
+def test_what_cannot_be_tuned_does_not_take_the_others_with_it() -> None:
+    cells = tuning_cells([Cell("s", "t", "pad+ilm"), Cell("s", "t", "fc+ilm")])
+    done = {"status": "done", "val_accuracy": 0.1, "n_val": 5, "settings": Settings().to_dict()}
+    rows = [done] * 3 + [{"status": "skipped", "reason": "too large"}] * 3
+    found = chosen_rates(cells, rows)
+    assert [row["method"] for row in found["rates"]] == ["pad+ilm"]
+    assert found["not_chosen"] == [
+        {"source": "s", "target": "t", "method": "fc+ilm", "reason": "too large"}
+    ]
+
+
+def test_what_takes_published_rates_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from pathlib import Path\nfrom reprogram.experiments import Rates, product\n"
+        "def grid():\n    return product(sources='s', targets='t', seeds=(0, 1),\n"
+        "        methods=['none+ilm', 'pad+ilm', 'pad+ilm@steps', 'full+ilm'],\n"
+        f"        rates=Rates(Path({str(tmp_path / 'rates.json')!r})))\n"
+    )
+    read_config(config)
+    assert not caplog.records
+    warn_of_published_rates()
+    (record,) = caplog.records
+    assert "rates.json is not there" in record.message
+    assert "s -> t: pad+ilm, full+ilm" in record.message
+    chosen = {"source": "s", "target": "t", "method": "pad+ilm", "factor": 3.0}
+    (tmp_path / "rates.json").write_text(json.dumps({"rates": [chosen]}))
+    read_config(config)
+    warn_of_published_rates()
+    assert "has no entry: published learning rates for s -> t: full+ilm" in caplog.text

@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 from experiments.conftest import Small, table, write_target
 
+from reprogram.cli.grid_display import status_lines
 from reprogram.errors import InputError
 from reprogram.experiments import Cell
 from reprogram.experiments.bench import status_of
+from reprogram.experiments.executors import Report
 from reprogram.experiments.grid import entries_of
-from reprogram.experiments.jobs import Context
+from reprogram.experiments.jobs import Context, Job
+from reprogram.experiments.pace import Pace
 from reprogram.experiments.results import Entry, ResultStore
+from reprogram.settings import Settings
 
 
 def test_a_rerun_does_what_is_missing(small: Small) -> None:
@@ -82,6 +86,56 @@ def test_two_runs_on_one_directory(small: Small) -> None:
     _, end = small.run(small.cells())
     assert end.counts["done"] == 2
     assert not status_of(ResultStore(small.out))["active"]
+
+
+def test_status_forgets_the_run_before_and_sees_a_tuning(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.add([Entry("a", "a", Cell("s", "t", "pad+ilm"), "t", "x")], "x")
+    before = {"running": [{"job": "of yesterday"}], "seconds_left": 9.0}
+    store.write_progress(before)
+    with store.locked():
+        found = status_of(store)
+        assert found["active"] and (found["running"], found["seconds_left"]) == ([], None)
+        with store.tuning.locked():
+            store.tuning.write_progress({"running": [{"job": "x3"}], "seconds_left": 5.0})
+            found = status_of(store)
+    assert found["tuning"] and found["running"] == [{"job": "x3"}]
+    (first, *_), heard = status_lines(found | {"time": time.time() - 100})[1:], found["time"]
+    assert first == "choosing rates, about 5 s left (2 min ago)" and abs(heard - time.time()) < 60
+    assert not status_of(store)["active"]
+
+
+def job(method: str, seed: int, fraction: float = 1.0) -> Job:
+    cell = Cell("s", "t", method, fraction, seed, settings=Settings(epochs=10))
+    key = f"{method} {seed} {fraction}"
+    return Job(key, (Entry(key, key, cell, "t", "x"),), None)
+
+
+def test_time_left_knows_what_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe of 1 s is no measure for a prompt of 100 s, nor for one on a fifth of the images."""
+    clock = [0.0]
+    monkeypatch.setattr("reprogram.experiments.pace.time.monotonic", lambda: clock[0])
+    jobs = [job("probe", 0), job("prompt", 0), job("prompt", 0, 0.2), job("other", 0)]
+    done = [
+        (
+            job(method, 1).entries[0].cell,
+            {"status": "done", "seconds": seconds, "test_seconds": 0.0},
+        )
+        for method, seconds in (("probe", 1.0), ("prompt", 100.0))
+    ]
+    pace = Pace(jobs[:3], done)
+    assert pace.seconds_left is None
+    clock[0] = 2.0  # this machine takes twice as long
+    pace.hear(Report(jobs[0], None))
+    assert pace.seconds_left == pytest.approx(240.0)
+    fitted = Pace(jobs[:3], done, lambda fit: fit == jobs[1].fit)
+    clock[0] += 2.0
+    fitted.hear(Report(jobs[0], None))
+    assert fitted.seconds_left == pytest.approx(2.0 * (20 + 10.5))  # nothing left is taken as usual
+    equal = Pace([jobs[0], jobs[3]])
+    clock[0] += 7.0
+    equal.hear(Report(jobs[0], None))
+    assert equal.seconds_left == pytest.approx(7.0)
 
 
 def test_a_config_replaces_its_own_cells_and_flags_add_theirs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,15 @@ from cases import tiny_source, tiny_task
 from experiments.conftest import Small
 
 from reprogram.data.noise import Noise
+from reprogram.data.resized import ResizedImages
+from reprogram.engine import FeatureStore
 from reprogram.errors import InputError
-from reprogram.experiments import Cell, run_cell
+from reprogram.experiments import Cell, Result, run_cell
+from reprogram.experiments import run as experiments_run
 from reprogram.experiments.run import balanced_accuracy, with_test_pool
+from reprogram.methods import get_method
 from reprogram.settings import Settings
+from reprogram.training import Epoch
 
 CELL = Cell("tiny", "tiny", "linear-probe", settings=Settings(epochs=2))
 
@@ -81,3 +87,62 @@ def test_source_seed_chooses_a_training(small: Small, tmp_path: Path) -> None:
         run_cell(cell)
     with pytest.raises(InputError, match="no training with seed 7"):
         run_cell(replace(cell, source_seed=7))
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "none+ilm", "pad+ilm", "reprogramming"])
+@pytest.mark.parametrize("val", [False, True])
+def test_only_the_pool_is_resized_and_the_result_is_the_same(
+    method: str, val: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    get = ResizedImages.get
+
+    def recorded(self: ResizedImages, *arguments: object) -> torch.Tensor:
+        sizes.append(len(self.store))
+        return get(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ResizedImages, "get", recorded)
+
+    def once() -> Result:
+        sizes.clear()
+        settings = get_method(method).settings.updated({"epochs": 2, "batch_size": 16})
+        cell = replace(CELL, method=method, settings=settings, train_pool=40, data_fraction=0.5)
+        return run_cell(
+            cell, source=tiny_source(), task=tiny_task(n_train=250, val=val), test=False
+        )
+
+    cut = once()
+    assert max(sizes) == 40
+    monkeypatch.setattr(experiments_run, "pool_pays", lambda *_, **__: False)
+    whole = once()
+    assert max(sizes) == 250
+    own = whole.model.own_tensors()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in cut.model.own_tensors().items())
+    assert cut.row["history"] == whole.row["history"] and cut.row["n_train"] == whole.row["n_train"]
+
+
+def test_fractions_of_a_trial_share_what_was_resized_and_stored() -> None:
+    store, task = FeatureStore(), tiny_task(n_train=250)
+    for fraction in (0.5, 1.0):
+        cell = replace(CELL, train_pool=40, data_fraction=fraction)
+        run_cell(cell, source=tiny_source(), task=task, store=store, test=False)
+    assert [len(rows) for rows in store._entries.values()] == [40]
+
+
+def test_seconds_of_a_resumed_run_are_those_of_all_its_parts(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+
+    def stop(state: Epoch) -> None:
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+    cell = replace(CELL, settings=Settings(epochs=3))
+    with pytest.raises(KeyboardInterrupt):
+        run(cell, checkpoint=path, on_epoch=stop)
+    state = torch.load(path, weights_only=True)
+    trace = json.loads(state["trace"])
+    torch.save(state | {"trace": json.dumps(trace | {"seconds": 1000.0})}, path)
+    assert run(cell, checkpoint=path, test=False)["seconds"] > 1000
+    torch.save(state | {"trace": json.dumps(trace | {"seconds": 1000.0})}, path)
+    row = run(cell, checkpoint=path)
+    assert 1000 < row["seconds"] < 1000 + 60 and row["test_seconds"] > 0

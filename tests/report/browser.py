@@ -68,6 +68,16 @@ class Browser:
         """Run JavaScript in the page and return what it returns."""
         return self.call("POST", f"{self.session}/execute/sync", {"script": source, "args": []})
 
+    def devtools(self, command: str, **parameters: Any) -> Any:
+        """One command of Chromium's own protocol."""
+        body = {"cmd": command, "params": parameters}
+        return self.call("POST", f"{self.session}/goog/cdp/execute", body)
+
+    def resize(self, width: int, height: int) -> None:
+        """Show the page as a screen of that many pixels would; a window itself has a least width."""
+        shape = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.devtools("Emulation.setDeviceMetricsOverride", **shape)
+
     def press(self, key: str) -> None:
         """Press a key where the focus is."""
         presses = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]

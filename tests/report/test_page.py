@@ -70,6 +70,7 @@ def report(rows: list[dict], tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 def test_all_files_are_written(report: dict[str, Path]):
     names = {"report.html", "report.md", "report.tex", "table.csv", "rows.csv"}
+    names |= {"map.csv", "map.png", "map.svg"}
     assert set(report) == names
     folder = report["report.html"].parent
     assert {path.name for path in folder.iterdir()} == names  # no temporary file stays
@@ -94,6 +95,33 @@ def test_the_page_shows_every_section_and_every_absence(report: dict[str, Path])
     assert order == sorted(order)
     assert "not run" in text and "Of 32 cells" in text
     assert "reprogram demo" in text and "0123abc" in text
+
+
+def test_the_map_is_a_table_a_picture_and_a_file(report: dict[str, Path]):
+    page = report["report.html"].read_text(encoding="utf-8")
+    assert (
+        page.count('aria-label="Advantage map, clean data, ') == 2
+    )  # no limit, and one that bites
+    for name in ("report.md", "report.tex"):
+        assert "Advantage map, clean data, no limit" in report[name].read_text(encoding="utf-8")
+    lines = report["map.csv"].read_text(encoding="utf-8").splitlines()
+    free = [line for line in lines if line.startswith("embedded,digits,,clean,1,120,,,")]
+    assert len(free) == 1
+    assert free[0].startswith("embedded,digits,,clean,1,120,,,resolved,full-finetune,0.97")
+    assert any(",trainable_parameters,30000,resolved,reprogramming," in line for line in lines)
+    assert report["map.png"].read_bytes().startswith(b"\x89PNG")
+    assert report["map.svg"].read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_notes_stand_where_it_was_measured(tmp_path: Path):
+    files = write_report(sample_rows(1), tmp_path, notes=["Pictures are missing: no fit is here."])
+    for name in ("report.html", "report.md"):
+        assert "Pictures are missing: no fit is here." in files[name].read_text(encoding="utf-8")
+
+
+def test_a_count_of_fields_says_what_is_corrected(report: dict[str, Path]):
+    for name in ("report.html", "report.md", "report.tex"):
+        assert "counts of fields are not corrected over them" in report[name].read_text("utf-8")
 
 
 def test_mixed_code_versions_are_marked(tmp_path: Path):
@@ -241,4 +269,19 @@ def test_the_page_in_a_real_browser(rows: list[dict], report: dict[str, Path], t
         )
         assert browser.script(read) == "rows.csv"
         assert browser.script("return document.documentElement.scrollWidth <= innerWidth")
+
+        # A phone scrolls tables, not the page; everything that folds is open.
+        browser.resize(390, 844)
+        browser.script("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert browser.script("return innerWidth") == 390
+        assert browser.script("return document.documentElement.scrollWidth") <= 390
+
+        # On paper nothing can be chosen, and nothing is cut off to be scrolled to.
+        browser.resize(794, 1123)
+        browser.devtools("Emulation.setEmulatedMedia", media="print")
+        style = "return getComputedStyle(document.querySelector('{}')).{}"
+        assert browser.script(style.format("nav", "display")) == "none"
+        assert browser.script(style.format(".budget", "display")) == "none"
+        assert browser.script(style.format(".scroll", "overflowX")) == "visible"
+        assert browser.script("return document.documentElement.scrollWidth") <= 794
         assert browser.console_errors() == []

@@ -15,6 +15,11 @@ from reprogram.report.view_noise import noise_section
 LOSS = {"full-finetune": 0.08, "reprogramming": 0.04, "linear-probe": 0.1, "none+ilm": 0.12}
 
 
+def wobble(row: dict) -> float:
+    """What seeds differ in, so that differences between methods have a spread."""
+    return 0.0 if row["method"] == "reprogramming" else 0.001 * (row["seed"] % 2)
+
+
 def noisy_rows(
     kinds: tuple[str, ...] = ("gaussian", "blur"), place: str = "test", **fields: object
 ) -> list[dict]:
@@ -26,7 +31,7 @@ def noisy_rows(
         | {
             "noise": f"{kind}:{severity}@{place}",
             "accuracy": row["accuracy"]
-            * (1 - LOSS[row["method"]] * severity - 0.002 * row["seed"]),
+            * (1 - LOSS[row["method"]] * severity - 0.002 * row["seed"] - wobble(row)),
             **fields,
         }
         for kind in kinds
@@ -97,7 +102,8 @@ def test_the_section_holds_every_place(tmp_path):
     test, both, strengths = section.sentences
     assert "noise on test images" in test and "over 6 noises" in test
     assert "(clean accuracy on 360 test images, noisy on 100)" in test
-    assert "reprogramming keeps 87.8 ± 0.5 % of its clean accuracy, the most; resolved" in test
+    keeps = "reprogramming keeps 87.8 ± 0.5 % of its clean accuracy, the most (84.1 ± 2.5 % of "
+    assert keeps in test
     assert "noise on training and test images" in both and "over 3 noises" in both
     assert "gaussian 0.04, 0.08, 0.12, 0.18, 0.26 (standard deviation, range 0 to 1)" in strengths
     cell = section.tables[1].lines[3]
@@ -113,3 +119,26 @@ def test_many_kinds_become_small_multiples(tmp_path):
     kinds = ("gaussian", "blur", "fog", "frost")
     page = write_report(noisy_rows(kinds), tmp_path)["report.html"].read_text(encoding="utf-8")
     assert 'class="multiples small"' in page and "mean over 4 kinds" in page
+
+
+def test_a_method_near_chance_is_not_the_most_robust():
+    rows = noisy_rows()
+    for row in rows:
+        if row["method"] == "none+ilm":  # ten classes: guessing keeps all of its accuracy
+            row["accuracy"] = 0.1 + 0.002 * row["seed"]
+    section = noise_section(panels(rows))
+    assert section is not None
+    assert "reprogramming keeps 87.8" in section.sentences[0]
+    assert "cannot be told from chance: none+ilm." in section.sentences[0]
+
+
+def test_notes_that_differ_in_the_noise_alone_are_one():
+    rows = noisy_rows(("fog", "frost", "snow"))
+    for row in rows:
+        if row["noise"] != "clean":
+            kind = row["noise"].split(":")[0]
+            row["noise_note"] = f"images of 28 px enlarged to 32 px before {kind}"
+    section = noise_section(panels(rows))
+    assert section is not None
+    notes = [text for text in section.sentences if "enlarged" in text]
+    assert notes == ["Images of 28 px enlarged to 32 px before fog, frost and snow."]

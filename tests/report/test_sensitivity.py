@@ -59,6 +59,34 @@ def test_a_control_of_other_steps_is_none():
     )
 
 
+def test_a_control_of_other_steps_is_named():
+    rows = [r | {"steps": 200} if r["method"] == "reprogramming@steps" else r
+            for r in rows_with_control()]  # fmt: skip
+    section = sensitivity_section(clean_panels(rows))
+    assert section is not None
+    assert section.sentences[1].endswith(
+        "their steps are not equal: reprogramming at 20% (200 steps, 300 at 100%)."
+    )
+    assert [line[0] for line in section.tables[1].lines] == ["full-finetune"]
+
+
+def test_equal_steps_stand_beside_equal_epochs_at_every_size():
+    rows = rows_with_control()
+    rows += [
+        r | {"method": f"{r['method']}@steps", "steps": 300, "accuracy": r["accuracy"] + 0.01}
+        for r in rows
+        if r["method"] == "full-finetune" and r["data_fraction"] == 0.6
+    ]
+    section = sensitivity_section(clean_panels(rows))
+    assert section is not None
+    table = section.tables[1]
+    assert list(table.heads) == ["method", "20%", "60%", "100%"]
+    cells = {line[0]: line[1:] for line in table.lines}["full-finetune"]
+    assert cells[0].split("\n") == ["89.8 ± 2.3", "93.8 ± 2.3 at equal steps"]
+    assert cells[1].split("\n") == ["93.8 ± 2.3", "94.8 ± 2.3 at equal steps"]
+    assert cells[2] == "97.8 ± 2.3"
+
+
 def test_the_most_sensitive_method_is_tested():
     section = sensitivity_section(clean_panels(rows_with_control()))
     assert section is not None
@@ -78,7 +106,7 @@ def test_the_most_sensitive_method_is_tested():
 
 def test_many_pairs_are_concluded_first():
     section = sensitivity_section(clean_panels(rows_with_control(("digits", "gtsrb"))))
-    assert section is not None and len(section.sentences) == 3 and len(section.tables) == 2
+    assert section is not None and len(section.sentences) == 3 and len(section.tables) == 4
     assert section.sentences[0].startswith("Which method is the most sensitive to data size? At")
     assert "reprogramming on embedded → digits and embedded → gtsrb" in section.sentences[0]
     single = sensitivity_section(clean_panels(rows_with_control(("digits", "gtsrb"), 1)))

@@ -41,11 +41,21 @@ def test_pairs_are_formed_by_seed():
     assert p == pytest.approx(expected.pvalue)
 
 
-@pytest.mark.parametrize(("gap", "expected"), [(0.0, 1.0), (0.25, 0.0)])
-def test_equal_differences_have_no_spread(gap: float, expected: float):
-    difference, p = paired_difference({0: 0.5 + gap, 1: 0.75 + gap}, {0: 0.5, 1: 0.75})
-    assert difference is not None and difference.mean == gap
-    assert p == expected
+def test_equal_differences_are_as_uncertain_as_the_test_images_allow():
+    first, second = {0: 0.75, 1: 0.5}, {0: 0.5, 1: 0.25}
+    difference, p = paired_difference(first, second, images=100)
+    # d = 0.25: sqrt(0.25 * 0.75 / 100 / 2) = 0.0306, t(0.975, 1) = 12.706
+    assert difference is not None and difference.mean == 0.25
+    assert difference.half_width == pytest.approx(12.7062 * 0.030619, rel=1e-4)
+    assert p == pytest.approx(2 * scipy.stats.t.sf(0.25 / 0.030619, 1), rel=1e-4)
+    assert p > 0.05  # two equal differences resolve nothing
+    assert paired_difference(first, second)[1] == 1.0  # no spread at all: nothing to test with
+    assert paired_difference(first, first, images=100)[1] == 1.0
+
+
+def test_a_spread_above_the_bound_stays_as_it_is():
+    first, second = {0: 0.90, 1: 0.94, 2: 0.92}, {0: 0.80, 1: 0.83, 2: 0.83}
+    assert paired_difference(first, second, images=1e6) == paired_difference(first, second)
 
 
 def test_a_single_pair_resolves_nothing():

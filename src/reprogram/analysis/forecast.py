@@ -7,11 +7,10 @@ else its own optimism would be counted as the prompt's.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,17 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from reprogram.analysis.calibration import PARTS
 from reprogram.analysis.ntk import Kernel, kernel_of
-from reprogram.analysis.ntk.memory import DEFAULT_MAX_MEMORY
+from reprogram.analysis.ntk.memory import DEFAULT_MAX_MEMORY, require_memory
 from reprogram.analysis.spectrum import (
     Spectrum,
-    leave_one_out,
     leave_one_out_accuracy,
+    left_out,
+    ridge_inverse,
     scaled_residual,
     summarise,
+    trace_alignment,
 )
 from reprogram.analysis.transferability import linear_probe
 from reprogram.data import TargetTask, stratified_subset
@@ -44,12 +46,12 @@ from reprogram.seeds import generator_for, seed_for
 from reprogram.settings import Settings
 from reprogram.sources import Source
 
-__all__ = ["RIDGE", "Calibration", "Forecast", "forecast"]
+__all__ = ["RIDGE", "Forecast", "forecast"]
 
 RIDGE = 1e-4  # of the kernel's trace; fixed in advance, since choosing it for each pair did worse
 LARGEST_FULL = 4096  # rows; beyond it the kernel of every logit alike, which is k^2 smaller
+PEAK = 7  # kernels of memory that the regression, and the spectrum, take at their height
 FOLDS = 5
-PARTS = ("unprompted", "gain", "probe")
 BATCH = 256
 
 
@@ -62,13 +64,17 @@ class Forecast:
         accuracy: Leave-one-out accuracy of ridge regression on the kernel.
         start: Accuracy of the untrained prompt with its mapping, on the same images.
         unprompted: That of the plain resized image, with a mapping of the same kind.
-        probe: Cross-validated accuracy of a linear probe on the source's logits.
+        probe: Cross-validated accuracy of a linear probe on the source's logits; chance for one
+            image, which leaves none to fit on.
+        effective_dimension: sum lambda / (lambda + rho) at the ridge.
         images: n, on which all of these are.
         mapping_images: Other images, which the mappings were fitted on.
         kernel: The kernel and how it was made.
         residual: Labels on the scale of the logits minus the logits, (n, k).
         precision: In which the gradients were computed.
-        seconds: Wall time of everything but the spectrum, images included.
+        laps: Wall time of the pass and fit behind a mapping, of a pass over the kernel's own images
+            (by that pace, since the kernel makes it anyway), of the kernel with its regression, and
+            of the probe; images included, the spectrum not.
     """
 
     method: str
@@ -76,12 +82,22 @@ class Forecast:
     start: float
     unprompted: float
     probe: float
+    effective_dimension: float
     images: int
     mapping_images: int
     kernel: Kernel
     residual: Float[Tensor, "n k"]
     precision: torch.dtype
-    seconds: float
+    laps: Mapping[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of everything but the spectrum."""
+        return sum(self.laps.values())
+
+    def alignment(self) -> float | None:
+        """Of the trace kernel with the residual, centred; None where one is constant."""
+        return trace_alignment(self.kernel.values.cpu(), self.residual)
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -110,7 +126,15 @@ class Forecast:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        own = ("method", "accuracy", "start", "images", "mapping_images", "seconds")
+        own = (
+            "method",
+            "accuracy",
+            "start",
+            "effective_dimension",
+            "images",
+            "mapping_images",
+            "seconds",
+        )
         made = ("kind", "rows", "route", "parameters", "outputs", "bytes", "note")
         return {
             **{name: getattr(self, name) for name in own},
@@ -122,63 +146,20 @@ class Forecast:
         }
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """A linear fit of trained accuracies on a forecast's parts, made on other targets.
-
-    Attributes:
-        intercept: Accuracy where every part is 0.
-        unprompted, gain, probe: Weights of the parts.
-        error: Half the width of a 95 % prediction interval, as a share.
-        pairs: Number of (source, target) pairs behind the fit.
-    """
-
-    intercept: float
-    unprompted: float
-    gain: float
-    probe: float
-    error: float
-    pairs: int
-
-    @classmethod
-    def read(cls, path: Path) -> Calibration:
-        """A calibration from a JSON file with these six numbers.
-
-        Raises:
-            InputError: No such file, or not these numbers.
-        """
-        names = list(cls.__dataclass_fields__)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            numbers = {name: float(values[name]) for name in names}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"calibration {str(path)!r} cannot be read ({type(error).__name__}). It must be a "
-                f"JSON object with the numbers {', '.join(names)}."
-            ) from error
-        if not all(map(math.isfinite, numbers.values())):
-            raise InputError(f"calibration {str(path)!r} holds a number that is not finite.")
-        pairs = int(numbers.pop("pairs"))
-        return cls(pairs=pairs, **numbers)
-
-    def accuracy(self, parts: Mapping[str, float]) -> float:
-        """The calibrated accuracy, in [0, 1]."""
-        value = self.intercept + sum(getattr(self, name) * parts[name] for name in PARTS)
-        return min(1.0, max(0.0, value))
-
-
 def forecast(
     source: Source,
     task: TargetTask,
     method: str,
     *,
     settings: Settings | None = None,
-    images: int = 256,
-    mapping_images: int = 1024,
+    images: int = 200,
+    mapping_images: int = 512,
     seed: int = 0,
     train_pool: int | None = None,
     val_share: float = 0.1,
     kind: str = "auto",
+    rows: str = "auto",
+    store: Path | None = None,
     max_memory: int = DEFAULT_MAX_MEMORY,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Forecast:
@@ -194,14 +175,17 @@ def forecast(
         seed: Of the trial.
         train_pool: As in a Cell.
         val_share: As in a Cell.
-        kind: "full", "trace" or "pseudo"; "auto" is full up to 4,096 rows and trace beyond.
-        max_memory: Bytes for the kernel and for a prompt.
+        kind: "full", "trace" or "pseudo"; "auto" is full up to 4,096 rows and where its regression
+            fits `max_memory`, else trace.
+        rows: As in `kernel_of`.
+        store: As in `kernel_of`.
+        max_memory: Bytes for the kernel with its regression, and for a prompt.
         on_progress: Called with images done and in all while the kernel is made.
 
     Raises:
-        InputError: As in `Method.build` and `kernel_of`.
+        InputError: As in `Method.build` and `kernel_of`, or the regression does not fit.
     """
-    began = time.perf_counter()
+    watch = _Watch()
     here, others = _images(task, images, mapping_images, seed, train_pool, val_share)
     labels = torch.from_numpy(task.train.labels)
     y = labels[torch.as_tensor(here)]
@@ -210,31 +194,79 @@ def forecast(
     init = generator_for("init", task.name, chosen.name, seed)
     model = chosen.build(source, task.class_names, resolved, init, max_memory)
     model.eval()
-    plain = _unprompted(source, task, method, seed)
-    plain_look = _look(plain, task, here, others)
-    logits = _fitted(model, task, others, _look(model, task, here, others, like=plain_look))
     k = task.num_classes
-    if kind == "auto":
-        kind = "full" if len(here) * k <= LARGEST_FULL else "trace"
+    kind = _kind(kind, len(here), k, max_memory)
+    plain = _unprompted(source, task, method, seed)
+    mapped = _fit(plain, task, others)
+    mapping_seconds = watch.lap()
+    _fit(model, task, others, like=mapped)
     x = task.train.subset(here).images(model.input_transform.image_size)
-    kernel = kernel_of(model, x, kind=kind, max_memory=max_memory, on_progress=on_progress)
+    kernel = kernel_of(
+        model, x, kind=kind, rows=rows, max_memory=max_memory, store=store, on_progress=on_progress
+    )
+    seen = _look(model, task, here) if kernel.reads is None else _Look(model, kernel.reads)
+    plain_seen = _look(plain, task, here, like=seen)
+    logits = _logits(model, seen)
     residual = scaled_residual(logits.double(), F.one_hot(y, k).double())
-    theta = kernel.values.cpu()
-    trace = float(kernel.matrix.trace())
-    change = leave_one_out(theta, residual, RIDGE * trace)
+    rho = RIDGE * float(kernel.matrix.trace())
+    inverse = ridge_inverse(kernel.values.cpu(), rho)
+    change = left_out(inverse, residual)
+    kernel_seconds = watch.lap()
+    probe = _probe(plain_seen.outputs, y, k)
+    pass_seconds = min(mapping_seconds * len(here) / len(others), kernel_seconds)
     return Forecast(
         method=method,
         accuracy=leave_one_out_accuracy(change, logits, y),
         start=accuracy(logits, y),
-        unprompted=accuracy(_fitted(plain, task, others, plain_look), y),
-        probe=linear_probe(plain_look.outputs[: len(here)], y, folds=min(FOLDS, len(y))),
+        unprompted=accuracy(_logits(plain, plain_seen), y),
+        probe=probe,
+        effective_dimension=len(inverse) - rho * float(inverse.trace()),
         images=len(here),
         mapping_images=len(others),
         kernel=kernel,
         residual=residual,
         precision=source.mean.dtype,
-        seconds=time.perf_counter() - began,
-    )
+        laps={
+            "mapping": mapping_seconds, "pass": pass_seconds,
+            "kernel": kernel_seconds - pass_seconds, "probe": watch.lap(),
+        },
+    )  # fmt: skip
+
+
+@dataclass
+class _Watch:
+    """Seconds since the last lap."""
+
+    last: float = field(default_factory=time.perf_counter)
+
+    def lap(self) -> float:
+        before, self.last = self.last, time.perf_counter()
+        return self.last - before
+
+
+def _kind(kind: str, n: int, k: int, max_memory: int) -> str:
+    """The kind that "auto" stands for.
+
+    Raises:
+        InputError: Ridge regression on the kernel does not fit.
+    """
+
+    def size(kind: str) -> int:
+        return PEAK * 8 * (n * k if kind == "full" else n) ** 2
+
+    if kind == "auto":
+        kind = "full" if n * k <= LARGEST_FULL and size("full") <= max_memory else "trace"
+    require_memory(
+        size(kind), max_memory, f"ridge regression on the {kind} kernel of {n:,} images, k = {k},",
+        "Take fewer images, or kind=trace.",
+    )  # fmt: skip
+    return kind
+
+
+def _probe(outputs: Float[Tensor, "n source"], labels: Int[Tensor, " n"], classes: int) -> float:
+    if len(labels) == 1:
+        return 1 / classes
+    return linear_probe(outputs, labels, folds=min(FOLDS, len(labels)))
 
 
 def accuracy(logits: Float[Tensor, "n target"], labels: Int[Tensor, " n"]) -> float:
@@ -275,14 +307,14 @@ def _images(
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """What a model's mapping reads of the kernel's images, then of the mapping's."""
+    """What a model's mapping reads of some images."""
 
     model: Reprogrammed
     outputs: Float[Tensor, "n source"]
 
 
 def _look(
-    model: Reprogrammed, task: TargetTask, here: ndarray, others: ndarray, like: _Look | None = None
+    model: Reprogrammed, task: TargetTask, index: ndarray, like: _Look | None = None
 ) -> _Look:
     """One pass through the folded source; none for images that are those of another look.
 
@@ -304,21 +336,26 @@ def _look(
             return seen
         return body.features(z) if reads == "features" else body(z)
 
-    pixels = task.train.subset(np.concatenate([here, others])).images(transform.image_size)
+    pixels = task.train.subset(index).images(transform.image_size)
     return _Look(model, in_batches(outputs, pixels, source, BATCH))
 
 
-def _fitted(
-    model: Reprogrammed, task: TargetTask, others: ndarray, look: _Look
-) -> Float[Tensor, "n target"]:
-    """Fit the model's mapping on the other images; its logits on the kernel's."""
-    mapping, mean = model.mapping, model.source.mean
-    outputs = look.outputs.to(mean)
-    n = len(outputs) - len(others)
-    if mapping.refit != "never":
-        mapping.fit(outputs[n:], torch.from_numpy(task.train.labels[others]).to(mean.device))
-    with torch.no_grad():
-        return mapping(outputs[:n]).cpu()
+def _fit(
+    model: Reprogrammed, task: TargetTask, index: ndarray, like: _Look | None = None
+) -> _Look | None:
+    """Fit the model's mapping on these images; None where it is trained, so not fitted."""
+    if model.mapping.refit == "never":
+        return None
+    look = _look(model, task, index, like)
+    mean = model.source.mean
+    labels = torch.from_numpy(task.train.labels[index]).to(mean.device)
+    model.mapping.fit(look.outputs.to(mean), labels)
+    return look
+
+
+@torch.no_grad()
+def _logits(model: Reprogrammed, look: _Look) -> Float[Tensor, "n target"]:
+    return model.mapping(look.outputs.to(model.source.mean)).cpu()
 
 
 def _unprompted(source: Source, task: TargetTask, method: str, seed: int) -> Reprogrammed:

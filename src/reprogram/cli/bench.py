@@ -23,10 +23,10 @@ from reprogram.cli.grid import (
 )
 from reprogram.cli.grid_display import (
     bars,
-    cell_count,
     cost_lines,
     counts_line,
-    duration,
+    plan_lines,
+    rate_lines,
     status_lines,
 )
 from reprogram.cli.output import note, result
@@ -46,37 +46,47 @@ def plan(
     config: Path | None = None,
     *,
     out: Path | None = None,
+    fits: Path | None = None,
     grid: Cells = Grid(),  # noqa: B008
     place: Running = Place(),  # noqa: B008
 ) -> None:
-    """List the cells and what they will cost, measured on one step of each method; run nothing.
+    """Count the cells and what they will cost, measured on one step of each method; run nothing.
+
+    With --json the document lists every cell.
 
     Args:
         config: A Python file with grid() -> list[Cell].
         out: Directory of results; what it holds already is left out of the estimate.
+        fits: Another directory of results whose fits are used: they are left out as well.
     """
     from rich.console import Console
 
     from reprogram.experiments.estimate import estimate
+    from reprogram.experiments.grid import warn_of_published_rates
     from reprogram.experiments.results import ResultStore
 
     entries = entries_for(config, grid, place, out)
+    warn_of_published_rates()
     store = ResultStore(out) if out else None
+    home = ResultStore(fits) if fits else store
     todo = [e for e in entries if store is None or not store.has(e.key)]
     console = Console(stderr=True, quiet=place.quiet)
     with console.status("measuring a step") as status:
-        cost = estimate(todo, context_of(place, None), lambda pair: status.update(pair))
+        cost = estimate(
+            todo, context_of(place, None), lambda pair: status.update(pair),
+            fitted=lambda fit: home is not None and home.has_fit(fit),
+        )  # fmt: skip
     workers = workers_of(place)
     document = {
         "cells": [e.cell.to_dict() | {"key": e.key, "target": e.target} for e in entries],
         "to_run": len(todo), "seconds_of_one_worker": cost.seconds, "workers": workers,
         "seconds": cost.seconds / workers, "bytes": cost.bytes,
+        "noise_seconds_of_one_worker": cost.noise_seconds,
+        "feature_bytes": cost.feature_bytes, "noise_bytes": cost.noise_bytes,
         "refused": [{"pair": list(p), "reason": r} for p, r in cost.refused.items()],
     }  # fmt: skip
     lines = [
-        f"{cell_count(len(entries))}, {len(todo)} to run:   about {duration(cost.seconds / workers)} with "
-        f"{workers} worker{'s' if workers > 1 else ''} of {place.threads} thread"
-        f"{'s' if place.threads > 1 else ''}   {cost.bytes / 1e6:,.1f} MB of fitted models",
+        *plan_lines(cost, len(entries), len(todo), workers, place.threads),
         *cost_lines(todo, cost.costs),
         *(f"skipped: {s} -> {t}  {m}: {why}" for (s, t, m), why in cost.refused.items()),
         f"next: reprogram bench run {config or '...'} --out {out or 'DIR'}",
@@ -100,11 +110,13 @@ def run(
         out: Directory of results.
         fits: Another directory of results whose fits are used, and added to.
     """
+    from reprogram.experiments.grid import warn_of_published_rates
     from reprogram.experiments.results import ResultStore
 
     store = ResultStore(out)
     with store.locked():
         entries = entries_for(config, grid, place, out)
+        warn_of_published_rates()
         store.add(entries, _command())
         with ResultStore(fits).locked() if fits else nullcontext():
             end = _run(entries, store, place, fits=ResultStore(fits) if fits else None)
@@ -112,22 +124,29 @@ def run(
 
 
 @bench_app.command
-def retry(out: Path, /, *, place: Running = Place()) -> int:  # noqa: B008
+def retry(
+    out: Path,
+    /,
+    *,
+    fits: Path | None = None,
+    place: Running = Place(),  # noqa: B008
+) -> int:
     """Run the failed cells of a directory again, and the missing ones.
 
     Args:
         out: Directory of results.
+        fits: As for run.
     """
+    from reprogram.experiments.grid import refreshed
     from reprogram.experiments.results import ResultStore
 
     store = ResultStore.existing(out)
     with store.locked():
-        entries = store.entries()
-        for entry in entries:
-            row = store.read(entry.key)
-            if row is not None and row["status"] != "done":
-                store.discard(entry.key)
-        end = _run(entries, store, place)
+        entries = refreshed(store.entries(), context_of(place, None))
+        store.add(entries, store.command)
+        store.discard_broken(entries)
+        with ResultStore(fits).locked() if fits else nullcontext():
+            end = _run(entries, store, place, fits=ResultStore(fits) if fits else None)
     return _finish(store, end, place)
 
 
@@ -150,26 +169,26 @@ def tune(
     from reprogram.experiments.tuning import chosen_rates, tuning_cells
     from reprogram.files import write_json
 
-    store, tuned = ResultStore(out), ResultStore(out / "tune")
+    store = ResultStore(out)
+    tuned = store.tuning
     with store.locked(), tuned.locked():
         cells = tuning_cells(cells_for(config, grid))
         entries = entries_of(cells, context_of(place, None), origin="tune")
         tuned.add(entries, _command())
+        tuned.discard_broken(entries)
         end = _run(entries, tuned, place, fits=store, test=False)
         rows = [tuned.read(entry.key) for entry in entries]
         whole = [(e.cell, row) for e, row in zip(entries, rows, strict=True) if row is not None]
         document = chosen_rates([c for c, _ in whole], [r for _, r in whole])
-        write_json(out / "rates.json", document)
-    lines = [
-        f"  {r['source']} -> {r['target']}  {r['method']:<16} x {r['factor']:<4g}"
-        + "".join(f"   x{f} {100 * v:.1f} %" for f, v in r["val_accuracy"].items())
-        for r in document["rates"]
-    ]
-    lines.append(
-        f"kept in {out / 'rates.json'}   next: reprogram bench run {config or '...'} --out {out}"
-    )
+        if document["rates"]:
+            write_json(out / "rates.json", document)
+    lines = rate_lines(document)
+    if document["rates"]:
+        lines.append(
+            f"kept in {out / 'rates.json'}   next: reprogram bench run {config or '...'} --out {out}"
+        )
     result(document | end.to_dict(), "\n".join(lines), place.json)
-    return 1 if end.counts["failed"] else 0
+    return 1 if end.counts["failed"] or document.get("not_chosen") else 0
 
 
 @bench_app.command
@@ -203,33 +222,43 @@ def report(
     *,
     title: str = "Model reprogramming",
     distances: Path | None = None,
+    data_root: Path | None = None,
+    fits: Path | None = None,
     json: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Write the tables and the page into DIR/report: html, md, tex, table.csv, rows.csv.
+    """Write tables, page and map into DIR/report: html, md, tex, table.csv, rows.csv, map.*.
 
     Args:
         out: Directory of results.
         title: Of the page.
         distances: JSON with the distances and source accuracies of the pairs; DIR/distances.json
             where it is there.
+        data_root: Folder of the data sets, for pictures; otherwise REPROGRAM_DATA, then the config
+            file.
+        fits: Another directory of results whose fits were used, for pictures.
         json: Print one JSON document.
         quiet: No messages.
     """
+    from reprogram.experiments.compute import with_compute
+    from reprogram.experiments.jobs import Context
     from reprogram.experiments.pictures import run_pictures
     from reprogram.experiments.results import ResultStore
     from reprogram.report import answer, clean_panels, text_table, with_distances, write_report
 
     store = ResultStore.existing(out)
-    rows = store.rows()
+    entries, rows = store.entries(), store.rows()
     note(f"reprogram bench report   {len(rows)} cells", quiet or json)
-    pictures = run_pictures(store, rows)
+    context = Context(data_root=data_root)
+    pictures, missing = run_pictures(store, rows, context, ResultStore(fits) if fits else None)
+    rows, uncounted = with_compute(entries, rows, context)
     if distances is None and (out / "distances.json").is_file():
         distances = out / "distances.json"
     known = rows if distances is None else with_distances(rows, _document(distances))
     files = write_report(
-        known, out / "report", title=title, command=store.command, run_pictures=pictures
-    )
+        known, out / "report", title=title, command=store.command, run_pictures=pictures,
+        notes=[text for text in (missing, uncounted) if text],
+    )  # fmt: skip
     panels = clean_panels(rows)
     text = [f"{panel.title}\n{text_table(panel)}\n" for panel in panels[:MAX_TABLES]]
     text += [answer(panels), f"page {files['report.html']}"]
@@ -263,6 +292,7 @@ def _run(
 ) -> GridProgress:
     """Run what is missing, with bars on a terminal."""
     from reprogram.experiments.bench import run_grid
+    from reprogram.files import disk_full
 
     home = (fits or store).directory
     context = context_of(place, home, test=test)
@@ -274,6 +304,13 @@ def _run(
             raise KeyboardInterrupt(
                 f"stopped. Finished cells and epochs are kept in {home}; the same command goes on."
             ) from None
+        except OSError as error:
+            if not disk_full(error):
+                raise
+            raise OSError(
+                f"the disk is full ({error}). Finished cells and epochs are kept in {home}: make "
+                "room there, and the same command goes on."
+            ) from error
 
 
 def _finish(store: ResultStore, end: GridProgress, place: Place) -> int:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reprogram.experiments.bench import GridProgress
+    from reprogram.experiments.estimate import Estimate
     from reprogram.experiments.results import Entry
 
-__all__ = ["bars", "cell_count", "cost_lines", "counts_line", "duration", "status_lines"]
+__all__ = [
+    "bars", "cell_count", "cost_lines", "counts_line", "duration", "plan_lines", "rate_lines",
+    "status_lines",
+]  # fmt: skip
 
 
 @contextmanager
@@ -44,6 +49,37 @@ def bars(quiet: bool) -> Iterator[Callable[[GridProgress], None]]:
         yield show
 
 
+def plan_lines(cost: Estimate, cells: int, todo: int, workers: int, threads: int) -> list[str]:
+    """What a grid will take of time and disk, as if its caches were empty."""
+
+    def count(n: int, what: str) -> str:
+        return f"{n} {what}{'' if n == 1 else 's'}"
+
+    return [
+        f"{cell_count(cells)}, {todo} to run:   about {duration(cost.seconds / workers)} with "
+        f"{count(workers, 'worker')} of {count(threads, 'thread')}",
+        f"disk: {cost.bytes / 1e6:,.1f} MB of fitted models, {cost.feature_bytes / 1e6:,.1f} MB of "
+        f"stored features, {cost.noise_bytes / 1e6:,.1f} MB of noisy images"
+        + (f" made in {duration(cost.noise_seconds)}" if cost.noise_bytes else ""),
+    ]
+
+
+def rate_lines(document: dict[str, Any]) -> list[str]:
+    """A line for each pair and method: its factor, what each gave, what gave nothing and why."""
+
+    def words(row: dict[str, Any]) -> str:
+        return f"  {row['source']} -> {row['target']}  {row['method']:<16} "
+
+    lines = []
+    for row in document["rates"]:
+        tried = "".join(f"   x{f} {100 * v:.1f} %" for f, v in row["val_accuracy"].items())
+        broken = "".join(f"   x{f} failed: {why}" for f, why in row.get("broken", {}).items())
+        lines.append(f"{words(row)}x {row['factor']:<4g}{tried}{broken}")
+    for row in document.get("not_chosen", []):
+        lines.append(f"{words(row)}no rate: {row['reason']}")
+    return lines
+
+
 def cost_lines(entries: list[Entry], costs: dict[tuple[str, str, str], Any]) -> list[str]:
     """A line for each method of each pair: cells, milliseconds an image."""
     counts: dict[tuple[str, str, str], int] = {}
@@ -72,8 +108,12 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     """How a grid stands: its counts, what runs, what went wrong and why."""
     lines = [counts_line(found)]
     if found["active"]:
-        left = found["seconds_left"]
-        lines.append("running" + (f", about {duration(left)} left" if left is not None else ""))
+        left, heard = found["seconds_left"], found["time"]
+        lines.append(
+            ("choosing rates" if found["tuning"] else "running")
+            + (f", about {duration(left)} left" if left is not None else "")
+            + (f" ({duration(max(time.time() - heard, 0.0))} ago)" if heard else "")
+        )
         lines += [f"  {_job_line(job)}" for job in found["running"]]
     return lines + [
         f"  {b['status']}: {_cell_words(b['cell'])}: {b['reason']}" for b in found["broken"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +13,8 @@ from reprogram.cli.options import Common, Shared, bytes_of, open_source, open_ta
 from reprogram.cli.output import note, result
 
 if TYPE_CHECKING:
-    from reprogram.analysis.forecast import Calibration, Forecast
+    from reprogram.analysis.calibration import Calibration
+    from reprogram.analysis.forecast import Forecast
 
 __all__ = ["ntk"]
 
@@ -23,12 +25,14 @@ def ntk(
     source: str = "embedded",
     source_seed: int | None = None,
     method: str = "pad+flm",
-    images: int = 256,
-    mapping_images: int = 1024,
+    images: int = 200,
+    mapping_images: int = 512,
     seed: int = 0,
     train_pool: int | None = None,
     val_share: float = 0.1,
     kind: Literal["auto", "full", "trace", "pseudo"] = "auto",
+    rows: Literal["auto", "sensitivities", "jacobian"] = "auto",
+    store: Path | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
     calibration: Path | None = None,
     by_trace: bool = False,
@@ -50,13 +54,17 @@ def ntk(
         seed: Of the trial: which images, which initial values.
         train_pool: Stratified number of training images to start from.
         val_share: Share of the training images that a fit would validate on; they are not used.
-        kind: full, trace (tr Theta / k) or pseudo; auto is full up to 4,096 rows, then trace.
+        kind: full, trace (tr Theta / k) or pseudo; auto is full up to 4,096 rows and within
+            --max-memory, then trace.
+        rows: How the Jacobian is computed: by gradients of the source, or by torch.func.
+        store: Directory that keeps the Jacobian; the same command takes it up again.
         set_: More settings, such as --set size=28.
-        calibration: JSON file of a fit of trained accuracies; without it the prediction is raw.
+        calibration: JSON file of a fit of trained accuracies, such as `reprogram ntk-study` writes;
+            it must be of this method and of these numbers of images.
         by_trace: Draw eigenvalues as shares of their sum, to compare prompts.
         out: PNG or SVG file of the spectrum; by default ntk-TARGET-METHOD.png.
     """
-    from reprogram.analysis.forecast import Calibration, forecast
+    from reprogram.analysis.forecast import forecast
     from reprogram.environment import resolve_device
     from reprogram.methods import get_method
     from reprogram.progress import bar
@@ -64,7 +72,7 @@ def ntk(
     from reprogram.sources import resolve_seeded
 
     settings = get_method(method).settings.updated(Settings.parse(set_))
-    fit = Calibration.read(calibration) if calibration else None
+    fit = _calibration(calibration, method, images, mapping_images)
     spec = resolve_seeded(source, source_seed)
     body = open_source(spec, common).to(resolve_device(common.device))
     task = open_target(target, common)
@@ -74,16 +82,18 @@ def ntk(
         f"target {task.name} ({task.num_classes} classes)   method {method}",
         quiet,
     )
+    began = time.perf_counter()
     with bar(quiet, "{task.completed:.0f}/{task.total:.0f} images") as progress:
         steps = progress.add_task("kernel", total=images)
         found = forecast(
             body, task, method, settings=settings, images=images, mapping_images=mapping_images,
-            seed=seed, train_pool=train_pool, val_share=val_share, kind=kind,
+            seed=seed, train_pool=train_pool, val_share=val_share, kind=kind, rows=rows, store=store,
             max_memory=bytes_of(common.max_memory),
             on_progress=lambda done, of: progress.update(steps, completed=done, total=of),
         )  # fmt: skip
     picture = out or Path(f"ntk-{task.name}-{method}.png".replace("/", "-"))
     _draw(found, task.name, by_trace, picture)
+    seconds = time.perf_counter() - began
     document: dict[str, Any] = found.to_dict() | {
         "source": spec,
         "source_fingerprint": body.fingerprint,
@@ -95,9 +105,31 @@ def ntk(
         "predicted_accuracy": fit.accuracy(found.parts()) if fit else found.accuracy,
         "predicted_error": fit.error if fit else None,
         "picture": str(picture),
+        "seconds_in_all": seconds,
     }
     command = ["reprogram", "fit", "--source", spec, "--target", target, "--method", method]
-    result(document, _text(found, fit, picture, shlex.join(command)), common.json)
+    command += ["--seed", str(seed)] if seed else []
+    command += ["--train-pool", str(train_pool)] if train_pool else []
+    command += ["--val-share", f"{val_share:g}"] if val_share != 0.1 else []
+    command += ["--set", *set_] if set_ else []
+    result(document, _text(found, fit, picture, seconds, shlex.join(command)), common.json)
+
+
+def _calibration(
+    path: Path | None, method: str, images: int, mapping_images: int
+) -> Calibration | None:
+    """The file's, or the package's own where it has one for such a forecast.
+
+    Raises:
+        InputError: The file cannot be read, or was made for other forecasts.
+    """
+    from reprogram.analysis.calibration import Calibration
+
+    if path is None:
+        return Calibration.shipped(method, images, mapping_images)
+    fit = Calibration.read(path)
+    fit.require(method, images, mapping_images)
+    return fit
 
 
 def _draw(found: Forecast, target: str, by_trace: bool, path: Path) -> None:
@@ -113,13 +145,16 @@ def _draw(found: Forecast, target: str, by_trace: bool, path: Path) -> None:
     save(spectrum_picture({found.method: line}, by_trace=by_trace, title=title), path)
 
 
-def _text(found: Forecast, fit: Calibration | None, picture: Path, next_command: str) -> str:
+def _text(
+    found: Forecast, fit: Calibration | None, picture: Path, seconds: float, next_command: str
+) -> str:
     """The spectrum, the prediction with what it rests on, and where the picture lies."""
     error = 100 * found.sampling_error
     if fit is None:
         prediction = (
-            f"predicted accuracy {100 * found.accuracy:.1f} %   uncalibrated: leave-one-out on "
-            f"{found.images:,} images, +- {error:.1f} points by their number alone"
+            f"leave-one-out accuracy {100 * found.accuracy:.1f} %   uncalibrated: how far training "
+            f"ends from it is not known (other images would move it by some {error:.1f} points). "
+            f"A calibration for {found.method} comes from reprogram ntk-study"
         )
     else:
         prediction = (
@@ -128,7 +163,8 @@ def _text(found: Forecast, fit: Calibration | None, picture: Path, next_command:
         )
     lines = [
         str(found.spectrum),
-        f"  rows by {found.kernel.rows}, {found.kernel.route} route, {found.seconds:.1f} s in all",
+        f"  rows by {found.kernel.rows}, {found.kernel.route} route; forecast {found.seconds:.1f} s, "
+        f"with spectrum and picture {seconds:.1f} s",
         "",
         f"unprompted {100 * found.unprompted:.1f} %   untrained prompt {100 * found.start:.1f} %   "
         f"kernel {100 * found.accuracy:.1f} %   linear probe {100 * found.probe:.1f} %   "

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ntk_depth"]
 
-DRAWN = ("source_accuracy", "accuracy", "lambda_min", "alignment")
+DRAWN = ("source_accuracy", "accuracy", "smallest_nonzero", "alignment", "effective_dimension")
 
 
 def ntk_depth(
@@ -24,7 +24,7 @@ def ntk_depth(
     /,
     *,
     out: Path,
-    images: int = 64,
+    images: int = 128,
     threads: int = 1,
     common: Shared = Common(),  # noqa: B008
 ) -> None:
@@ -36,13 +36,13 @@ def ntk_depth(
     Args:
         results: Directory of `reprogram bench run configs/depth.py`.
         out: Directory of the report: rows.csv, claims.md, claims.json, depth.png and .svg.
-        images: Of the kernel. 64 of them with ten classes are 640 rows, fewer than the 720 parameters
-            of pad at 28 px in 32, so that the smallest eigenvalue is not 0 by rank alone.
+        images: Of the kernel. 128 of them with ten classes are 1,280 rows, more than the 720
+            parameters of pad at 28 px in 32, whose smallest eigenvalue above 0 is then the 720th.
         threads: Threads to compute with.
     """
     from dataclasses import asdict
 
-    from reprogram.analysis.depth import claims_of, markdown, text
+    from reprogram.analysis.depth import choices_of, claims_of, markdown, text
     from reprogram.analysis.study import write_csv
     from reprogram.figures import save
     from reprogram.files import write_json, write_text
@@ -50,6 +50,7 @@ def ntk_depth(
     store, context = open_trainings(results, common, threads)
     whole = [(entry, store.read(entry.key)) for entry in store.entries()]
     done = [(entry, row) for entry, row in whole if row is not None and row["status"] == "done"]
+    done.sort(key=lambda trained: trained[0].cell.target)  # so that a set is loaded once
     if not done:
         raise InputError(f"{results} holds no finished training. Run configs/depth.py first.")
     quiet = common.quiet or common.json
@@ -58,7 +59,14 @@ def ntk_depth(
     write_csv(out / "rows.csv", points)
     write_text(out / "claims.md", markdown(points))
     claims = [asdict(claim) | {"verdict": claim.verdict} for claim in claims_of(points)]
-    document = {"claims": claims, "runs": len(done), "missing": len(whole) - len(done)}
+    first, *others = dict.fromkeys(point["method"] for point in points)
+    choices = [
+        asdict(choice) | {"verdict": choice.verdict}
+        for other in others
+        for choice in choices_of(points, first, other)
+    ]
+    missing = len(whole) - len(done)
+    document = {"claims": claims, "choices": choices, "runs": len(done), "missing": missing}
     write_json(out / "claims.json", document)
     save(_picture(points), out / "depth")
     lines = [text(points), f"{len(done)} of {len(whole)} cells   kept in {out}"]
@@ -73,7 +81,7 @@ def _measured(
     from reprogram.analysis.study import StudyRows
     from reprogram.progress import bar
 
-    store = StudyRows(out / "rows", {"images": images})
+    store = StudyRows(out / "rows", {"images": images, "precision": "float64"})
     points = []
     with bar(quiet, "{task.fields[source]}") as progress:
         steps = progress.add_task("spectra", total=len(done), source="")
@@ -105,6 +113,6 @@ def _picture(points: list[dict[str, Any]]) -> Any:
             ]
     percent = [title for title, accuracy in COLUMNS.values() if accuracy]
     return depth_picture(
-        rows, percent=percent, logarithmic=[COLUMNS["lambda_min"][0]],
+        rows, percent=percent, logarithmic=[COLUMNS["smallest_nonzero"][0]],
         title="Means over seeds with 95 % intervals",
     )  # fmt: skip

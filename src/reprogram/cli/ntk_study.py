@@ -44,6 +44,8 @@ def ntk_study(
 
     store, context = open_trainings(results, common, threads)
     trials, missing = trials_of(store)
+    # By target, so that a set is loaded once.
+    trials.sort(key=lambda trial: (trial.cell.target, trial.cell.source))
     quiet = common.quiet or common.json
     note(f"reprogram ntk-study   {len(trials)} trainings, {len(missing)} cells missing", quiet)
     rows = _measured(trials, out, context, images, mapping_images, quiet)
@@ -94,8 +96,9 @@ def _write(found: Evaluation, out: Path) -> None:
     write_csv(out / "rows.csv", found.pairs.rows)
     write_text(out / "table.md", markdown(found))
     write_json(out / "evaluation.json", found.to_dict())
-    first = found.pairs.rows[0]
-    made = {"parts": found.user.features, "method": first["method"], **first["identity"]}
+    methods = {row["method"] for row in found.pairs.rows}
+    made = {"parts": found.user.features, **found.pairs.rows[0]["identity"]}
+    made["method"] = methods.pop() if len(methods) == 1 else None
     write_json(out / "calibration.json", asdict(found.calibration) | made)
     save(_picture(found), out / "prediction")
 

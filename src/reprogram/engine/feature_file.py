@@ -7,7 +7,6 @@ key, or finds a file that was cut off, gets nothing.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -49,8 +48,6 @@ def write_matrix(
         written = file.tell() - start
         if written != shape[0] * shape[1] * dtype.itemsize:
             raise ValueError(f"{written} bytes of rows for a matrix of {shape} and {dtype}")
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut leaves the new name with the old bytes
 
 
 def read_matrix(path: Path, key: str) -> Float[Tensor, "n d"] | None:

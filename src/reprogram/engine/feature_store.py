@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reprogram.engine.feature_file import file_size, read_matrix, write_matrix
 from reprogram.errors import InputError
+from reprogram.files import disk_full
 
 __all__ = ["FeatureStore"]
 
@@ -75,6 +76,7 @@ class FeatureStore:
 
         Raises:
             InputError: The directory cannot be written to.
+            OSError: The disk is full: no other cache is better, and no other cell survives it.
         """
         size = shape[0] * shape[1] * dtype.itemsize
         where = f"in {self.directory}" if self.directory else "in memory"
@@ -86,6 +88,8 @@ class FeatureStore:
             self._free_disk(self.directory, file_size(key, shape, dtype))
             write_matrix(self._path(key), key, shape, dtype, blocks)
         except OSError as error:
+            if disk_full(error):
+                raise
             raise InputError(
                 f"feature cache {self.directory} cannot be written: {error.strerror or error}. "
                 "Give another folder, or none to keep features in memory."
@@ -95,7 +99,7 @@ class FeatureStore:
             raise InputError(
                 f"feature cache {self.directory} is too small for the processes that share it: one "
                 "removed what another had just made. Raise --feature-cache-size."
-            )
+            ) from FileNotFoundError(self._path(key))
         return made
 
     def _path(self, key: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 from reprogram.environment import git_sha
 from reprogram.experiments.executors import Executor, Lost, Report
 from reprogram.experiments.jobs import Context, Event, Job, jobs_of
+from reprogram.experiments.pace import Pace
 from reprogram.experiments.results import Entry, ResultStore
 
 __all__ = ["GridProgress", "run_grid", "status_of"]
@@ -76,14 +77,15 @@ def run_grid(
         if row is not None:
             progress.counts[row["status"]] += 1
     todo = [entry for entry in entries if have[entry.key] is None]
-    jobs = jobs_of(todo, (fits or store).fit_directory)
-    pace = _Pace(len(jobs), executor.workers)
+    home = fits or store
+    jobs = jobs_of(todo, home.fit_directory)
+    done = [(entry.cell, row) for entry in entries if (row := have[entry.key]) is not None]
+    pace = Pace(jobs, done, home.has_fit)
     last = 0.0
     on_progress(progress)
     for report in executor.run(jobs, context):
         _take(report, store, progress)
-        if report.what is None:
-            pace.jobs_done += 1
+        pace.hear(report)
         progress.estimate = pace.seconds_left
         on_progress(progress)
         if time.monotonic() - last > PROGRESS_EVERY:
@@ -102,8 +104,9 @@ def _take(report: Report, store: ResultStore, progress: GridProgress) -> None:
         progress.running[job.fit] = {"job": job.name, **what.content}
     elif isinstance(what, Event):
         assert what.key is not None
+        known = store.has(what.key)  # from a worker that was lost with its job half done
         store.write(what.key, what.content)
-        progress.counts[what.content["status"]] += 1
+        progress.counts[what.content["status"]] += not known
     else:
         progress.running.pop(job.fit, None)
         _lost(job, what, store, progress)
@@ -113,27 +116,13 @@ def _lost(job: Job, lost: Lost, store: ResultStore, progress: GridProgress) -> N
     logger.warning("%s: %s%s", job.name, lost.reason, "; it runs again" if lost.again else "")
     if lost.again:
         return
-    for key, cell in job.cells:
-        if store.has(key):
+    for entry in job.entries:
+        if store.has(entry.key):
             continue
         error = f"given up: {lost.reason}, each time it was tried"
         row = {"status": "failed", "error": error, "traceback": "", "git_sha": git_sha()}
-        store.write(key, cell.to_dict() | row)
+        store.write(entry.key, entry.missing_row | row)
         progress.counts["failed"] += 1
-
-
-class _Pace:
-    """Time left, from the jobs that this run has finished."""
-
-    def __init__(self, jobs: int, workers: int) -> None:
-        self.jobs, self.workers, self.jobs_done = jobs, workers, 0
-        self._started = time.monotonic()
-
-    @property
-    def seconds_left(self) -> float | None:
-        if not self.jobs_done:
-            return None
-        return (time.monotonic() - self._started) / self.jobs_done * (self.jobs - self.jobs_done)
 
 
 def status_of(store: ResultStore) -> dict[str, Any]:
@@ -150,10 +139,13 @@ def status_of(store: ResultStore) -> dict[str, Any]:
             reason = row.get("reason") or row.get("error")
             broken.append({"key": entry.key, "status": row["status"], "reason": reason}
                           | {"cell": entry.cell.to_dict()})  # fmt: skip
-    running = store.progress()
+    tuning = store.tuning.progress()
+    running = store.progress() if tuning is None else tuning
     return GridProgress(len(entries), counts).to_dict() | {
         "active": running is not None,
+        "tuning": tuning is not None,
         "running": (running or {}).get("running", []),
         "seconds_left": (running or {}).get("seconds_left"),
+        "time": (running or {}).get("time"),
         "broken": broken,
     }

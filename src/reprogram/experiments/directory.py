@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from reprogram import distributed
 from reprogram.artefact import load
+from reprogram.checkpoint import load_checkpoint
 from reprogram.data import TargetTask
 from reprogram.environment import resolve_device
 from reprogram.errors import InputError
@@ -20,6 +23,8 @@ from reprogram.sources import Source
 
 __all__ = ["recorded_row", "recorded_target", "run_in_directory"]
 
+logger = logging.getLogger(__name__)
+
 
 def run_in_directory(
     cell: Cell,
@@ -29,6 +34,7 @@ def run_in_directory(
     task: TargetTask,
     target: str | None = None,
     overwrite: bool = False,
+    mend: bool = False,
     on_start: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> tuple[Reprogrammed, bool]:
@@ -43,6 +49,7 @@ def run_in_directory(
         task: The cell's target.
         target: What loads the target again; None is its name.
         overwrite: Whether a run of other settings in `out` is removed first.
+        mend: Whether what is in `out` and is not this run, whole or unfinished, is removed.
         on_start: Called when everything is checked and training begins.
         options: Passed to :func:`run_cell`.
 
@@ -53,13 +60,21 @@ def run_in_directory(
         InputError: `out` holds another run, or something that is no run.
     """
     identity = identity_of(cell, source, task)
-    replaced = overwrite and (out / "run.json").exists()
-    if not replaced:
-        _check_free(out, identity)
-        if (out / "result.json").exists():
-            return _finished(out, source, options.get("device", "auto")), True
-    distributed.barrier()
     checkpoint = out / "checkpoint.pt"
+    replaced = overwrite and (out / "run.json").exists()
+    try:
+        if not replaced:
+            _check_free(out, identity)
+            if (out / "result.json").exists():
+                return _finished(out, source, options.get("device", "auto")), True
+        if mend:
+            load_checkpoint(checkpoint, identity)
+    except (ValueError, KeyError, TypeError) as error:  # InputError, or what damage leads to
+        if not mend:
+            raise
+        logger.warning("%s is damaged and is made again: %s", out, error)
+        shutil.rmtree(out)
+    distributed.barrier()
 
     def begin() -> None:  # bad input has been refused by now, and has changed nothing
         if distributed.is_main():
@@ -94,9 +109,12 @@ def recorded_row(directory: Path) -> dict[str, Any]:
     """
     path = directory / "result.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        row = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(row, dict) and row.get("status") == "done":
+            return row
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged. Use --overwrite or another --out.") from error
+        logger.debug("%s: %s", path, error)
+    raise InputError(f"{path} is damaged. Use --overwrite or another --out.")
 
 
 def recorded_target(directory: Path) -> str | None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from reprogram.data import TargetTask
 from reprogram.data.augmentation import Augmentation
 from reprogram.data.batches import BatchPlan, ResidentData, epoch_batches, in_order
-from reprogram.engine import Engine, FeatureStore, StoreEngine, choose_engine
+from reprogram.data.noise import noisy
+from reprogram.engine import Engine, FeatureStore, SplittingEngine, StoreEngine, choose_engine
 from reprogram.environment import resolve_device
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.jobs import Context, cell_source, cell_task
 from reprogram.experiments.results import Entry
-from reprogram.experiments.run import DEFAULT_MAX_MEMORY, trial_images
+from reprogram.experiments.run import DEFAULT_MAX_MEMORY, pool_pays, trial_images
 from reprogram.methods import get_method
 from reprogram.model import Reprogrammed, trainable
 from reprogram.seeds import generator_for
@@ -28,6 +31,7 @@ from reprogram.training import loss_sum, make_optimizer
 __all__ = ["Cost", "Estimate", "estimate"]
 
 PROBE = 256  # images that a step is measured on
+NOISY_PROBE = 8  # images that a noise is measured on
 
 
 @dataclass(frozen=True)
@@ -39,60 +43,131 @@ class Cost:
         look: Seconds an image in a pass without gradients.
         stored: Whether such a pass runs once for all cells of the pair, and is looked up then.
         bytes: That a fitted model takes on disk.
+        row: Bytes an image in the feature cache.
     """
 
     step: float
     look: float
     stored: bool
     bytes: int
+    row: int = 0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a grid: seconds of one worker, and bytes of the artefacts."""
+    """Of a grid that finds empty caches.
+
+    Attributes:
+        seconds: Of one worker.
+        noise_seconds: Those of them that make noisy images.
+        bytes: Of the fitted models.
+        feature_bytes: Of the stored features.
+        noise_bytes: Of the noisy images.
+        costs: By source, target and method.
+        refused: What cannot be run, and why.
+    """
 
     seconds: float
+    noise_seconds: float
     bytes: int
+    feature_bytes: int
+    noise_bytes: int
     costs: dict[tuple[str, str, str], Cost]
     refused: dict[tuple[str, str, str], str]
 
 
 def estimate(
-    entries: Sequence[Entry], context: Context, on_pair: Callable[[str], None] = lambda _: None
+    entries: Sequence[Entry],
+    context: Context,
+    on_pair: Callable[[str], None] = lambda _: None,
+    *,
+    fitted: Callable[[str], bool] = lambda _: False,
 ) -> Estimate:
-    """Measure one step of each method of a grid, and add up its cells."""
+    """Measure one step of each method of a grid, and add up its cells.
+
+    Args:
+        entries: Cells to run.
+        context: How.
+        on_pair: Told what is measured next.
+        fitted: Whether a fit is there already, by its key.
+    """
     torch.set_num_threads(context.threads)
     costs: dict[tuple[str, str, str], Cost] = {}
     refused: dict[tuple[str, str, str], str] = {}
-    seconds, size, fits, stored = 0.0, 0, set(), set()
+    parts: dict[tuple[object, ...], _Part] = {}
     for entry in entries:
         cell = entry.cell
         place = (cell.source, cell.target, cell.method)
         if place in refused:
             continue
         source, task = cell_source(cell, context), cell_task(cell, context)
-        if place not in costs:
-            on_pair(f"{cell.source} -> {cell.target}  {cell.method}")
-            try:
+        try:
+            if place not in costs:
+                on_pair(f"{cell.source} -> {cell.target}  {cell.method}")
                 costs[place] = measure(cell, source, task, context)
-            except ValueError as error:  # InputError: this cell will be skipped
-                refused[place] = str(error)
-                continue
+            for split, n in _noisy_splits(cell, task).items():
+                kept = ("noise", cell.target, str(replace(cell.noise, on="both")), split, n)
+                if kept not in parts:
+                    parts[kept] = _noise_part(cell, task, split, n)
+        except ValueError as error:  # InputError: this cell will be skipped
+            refused[place] = str(error)
+            continue
         cost = costs[place]
-        n_test = cell.test_pool or len(task.test)
-        if cost.stored:
-            view = (cell.source, cell.source_seed, cell.target, str(cell.noise))
-            if view not in stored:
-                stored.add(view)
-                seconds += cost.look * n_test
-                seconds += 0 if cell.noise.training == cell.noise else cost.look * len(task.train)
-        else:
-            seconds += cost.look * n_test
-        if entry.fit not in fits:
-            fits.add(entry.fit)
-            seconds += training_seconds(cell, source, task, cost)
-            size += cost.bytes
-    return Estimate(seconds, size, costs, refused)
+        if ("fit", entry.fit) not in parts and not fitted(entry.fit):
+            seconds = training_seconds(cell, source, task, cost)
+            parts["fit", entry.fit] = _Part(seconds, cost.bytes)
+        for view, n in _looks(cell, task, cost, entry.key).items():
+            parts[view] = _Part(cost.look * n, cost.row * n)
+
+    def total(kinds: str, of: str) -> float:
+        return sum(getattr(part, of) for (kind, *_), part in parts.items() if kind in kinds.split())
+
+    return Estimate(
+        total("fit look features noise", "seconds"), total("noise", "seconds"),
+        int(total("fit", "bytes")), int(total("features", "bytes")), int(total("noise", "bytes")),
+        costs, refused,
+    )  # fmt: skip
+
+
+class _Part(NamedTuple):
+    """Something that a grid makes once."""
+
+    seconds: float
+    bytes: int
+
+
+def _looks(cell: Cell, task: TargetTask, cost: Cost, key: str) -> dict[tuple[object, ...], int]:
+    """Passes that a cell asks for and shares by their key, and of how many images."""
+    n_test = cell.test_pool or len(task.test)
+    if not cost.stored:
+        return {("look", key): n_test}
+    pair = ("features", cell.source, cell.source_seed, cell.target)
+    pool, seed = len(task.train), None
+    if pool_pays(cell.train_pool, pool, stored=True):
+        assert cell.train_pool is not None
+        pool, seed = cell.train_pool, cell.seed
+    return {
+        (*pair, str(cell.noise), "test", n_test): n_test,
+        (*pair, str(cell.noise.training), "train", seed): pool,
+    }
+
+
+def _noisy_splits(cell: Cell, task: TargetTask) -> dict[str, int]:
+    """How many images of each split a cell needs with noise."""
+    if not cell.noise.changes_images:
+        return {}
+    counts = {name: len(task.split(name)) for name in task.split_names if cell.noise.touches(name)}
+    if "test" in counts:
+        counts["test"] = cell.test_pool or counts["test"]
+    return counts
+
+
+def _noise_part(cell: Cell, task: TargetTask, split: str, n: int) -> _Part:
+    """Seconds and bytes of a split's noisy images, from a few of them."""
+    store = noisy(task, cell.noise).part(split).store
+    few = range(min(NOISY_PROBE, n))
+    size = np.asarray(store.image(0)).nbytes
+    return _Part(_seconds(lambda: [store.image(i) for i in few]) / len(few) * n, size * n)
 
 
 def training_seconds(cell: Cell, source: Source, task: TargetTask, cost: Cost) -> float:
@@ -134,15 +209,15 @@ def measure(cell: Cell, source: Source, task: TargetTask, context: Context) -> C
     engine = choose_engine(settings.engine, model, data, device, settings.precision, FeatureStore())
     index = torch.arange(len(few))
     own = sum(t.numel() * t.element_size() for t in model.own_tensors().values())
-    looked = _seconds(
-        lambda: _look(model, engine, index), repeat=not isinstance(engine, StoreEngine)
-    )
-    look = looked / len(few)
+    inner = engine.engine if isinstance(engine, SplittingEngine) else engine
+    stored = isinstance(inner, StoreEngine)
+    look = _seconds(lambda: _look(model, engine, index), repeat=not stored) / len(few)
     step = 0.0
     if trainable(model):
         plan = BatchPlan(index, settings.batch_size, augmentation, task.name, 0)
         step = _step_seconds(model, engine, data, plan, settings)
-    return Cost(step, look, isinstance(engine, StoreEngine), own)
+    row = inner.width * inner.dtype.itemsize if isinstance(inner, StoreEngine) else 0
+    return Cost(step, look, stored, own, row)
 
 
 def _look(model: Reprogrammed, engine: Engine, index: torch.Tensor) -> None:
@@ -171,7 +246,7 @@ def _step_seconds(
     return _seconds(step) / len(batch.index)
 
 
-def _seconds(work: Callable[[], None], repeat: bool = True) -> float:
+def _seconds(work: Callable[[], object], repeat: bool = True) -> float:
     """Wall time of the second of two runs; of the only one where a second would look things up."""
     if repeat:
         work()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,17 @@ from reprogram.experiments.run import identity_of
 from reprogram.methods import get_method
 from reprogram.settings import Settings
 
-__all__ = ["Rates", "entries_of", "product", "read_config", "settings_with"]
+__all__ = [
+    "Rates",
+    "entries_of",
+    "product",
+    "read_config",
+    "refreshed",
+    "settings_with",
+    "warn_of_published_rates",
+]
+
+logger = logging.getLogger(__name__)
 
 
 def read_config(path: Path) -> list[Cell]:
@@ -33,6 +45,7 @@ def read_config(path: Path) -> list[Cell]:
     if spec is None or spec.loader is None:
         raise InputError(f"config {path} is no Python file. It needs grid() -> list[Cell].")
     module = importlib.util.module_from_spec(spec)
+    _published.clear()
     try:
         spec.loader.exec_module(module)
         cells = module.grid()
@@ -112,6 +125,7 @@ class Rates:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._factors: dict[tuple[str, str, str], float] = {}
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
@@ -132,8 +146,28 @@ class Rates:
         """
         base = method.partition("@")[0]
         factor = self._factors.get((source, target, method))
-        factor = self._factors.get((source, target, base), 1.0) if factor is None else factor
+        factor = self._factors.get((source, target, base)) if factor is None else factor
+        if factor is None:
+            if get_method(method).trains != "nothing":
+                _published.setdefault(self.path, {})[source, target, base] = None
+            factor = 1.0
         return scaled(settings, factor)
+
+
+# What `Rates` was asked for and did not hold, in the order of asking, by its file.
+_published: dict[Path, dict[tuple[str, str, str], None]] = {}
+
+
+def warn_of_published_rates() -> None:
+    """Log what takes its published rates since the last call, because none was chosen for it."""
+    for path, places in _published.items():
+        pairs: dict[str, list[str]] = {}
+        for source, target, method in places:
+            pairs.setdefault(f"{source} -> {target}", []).append(method)
+        named = "; ".join(f"{pair}: {', '.join(methods)}" for pair, methods in pairs.items())
+        why = "has no entry" if path.exists() else "is not there"
+        logger.warning("%s %s: published learning rates for %s", path, why, named)
+    _published.clear()
 
 
 def scaled(settings: Settings, factor: float) -> Settings:
@@ -165,6 +199,13 @@ def entries_of(cells: Iterable[Cell], context: Context, origin: str = COMMAND_LI
             raise InputError(f"the grid holds a cell twice: {cell}. Every cell is run once.")
         entries[key] = Entry(key, fit, cell, task.name, origin)
     return list(entries.values())
+
+
+def refreshed(entries: Iterable[Entry], context: Context) -> list[Entry]:
+    """The same cells with the keys that they have by the data and weights that are there now."""
+    known = list(entries)
+    now = entries_of([entry.cell for entry in known], context)
+    return [replace(new, origin=old.origin) for new, old in zip(now, known, strict=True)]
 
 
 KEY_LENGTH = 32  # of 64 hexadecimal digits: still far more than any grid needs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,16 +14,27 @@ import torch
 
 from reprogram.data import TargetTask, load_target
 from reprogram.engine import FeatureStore
-from reprogram.environment import git_sha, peak_memory, reset_peak_memory
+from reprogram.environment import git_sha, peak_memory, reset_peak_memory, resolve_device
 from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.directory import run_in_directory
 from reprogram.experiments.results import Entry
 from reprogram.experiments.run import DEFAULT_MAX_MEMORY, load_cell_source, score_test
+from reprogram.files import disk_full
+from reprogram.model import Reprogrammed
 from reprogram.sources import Source
 from reprogram.training import Progress
 
-__all__ = ["Context", "Event", "Job", "cell_source", "cell_task", "jobs_of", "run_job"]
+__all__ = [
+    "Context",
+    "Event",
+    "Job",
+    "broken_row",
+    "cell_source",
+    "cell_task",
+    "jobs_of",
+    "run_job",
+]
 
 
 @dataclass(frozen=True)
@@ -53,16 +64,16 @@ class Context:
 
 @dataclass(frozen=True)
 class Job:
-    """A fit, where it is trained, and the cells that are scored with it, each with its key."""
+    """A fit, where it is trained, and the cells that are scored with it."""
 
     fit: str
-    cells: tuple[tuple[str, Cell], ...]
+    entries: tuple[Entry, ...]
     directory: Path | None
 
     @property
     def name(self) -> str:
         """The job in a few words, for a progress bar."""
-        cell = self.cells[0][1]
+        cell = self.entries[0].cell
         seed = f"seed {cell.seed}"
         return (
             f"{cell.source} -> {cell.target}  {cell.method}  {100 * cell.data_fraction:g}%  {seed}"
@@ -84,19 +95,31 @@ def jobs_of(entries: Iterable[Entry], place: Callable[[str], Path | None]) -> li
         entries: Cells without a result.
         place: Where a fit is trained.
     """
-    groups: dict[str, list[tuple[str, Cell]]] = {}
+    groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(entry.fit, []).append((entry.key, entry.cell))
-    return [Job(fit, tuple(cells), place(fit)) for fit, cells in groups.items()]
+        groups.setdefault(entry.fit, []).append(entry)
+    return [Job(fit, tuple(group), place(fit)) for fit, group in groups.items()]
 
 
-def run_job(job: Job, context: Context, emit: Callable[[Event], None]) -> None:
+def run_job(
+    job: Job, context: Context, tell: Callable[[Event], None] = lambda _: None
+) -> Iterator[Event]:
     """Train what the job names, or take up what is there, and score its cells.
 
     What goes wrong in a cell becomes its row: skipped where it cannot be, failed with its
-    traceback where it broke. A full disk is not a cell's fault and is raised.
+    traceback where it broke or where data, weights or packages are missing here.
+
+    Args:
+        job: What to do.
+        context: How.
+        tell: Told how far the training is.
+
+    Yields:
+        The row of each cell as it is made.
+
+    Raises:
+        OSError: The disk is full, which is no cell's fault.
     """
-    assert job.directory is not None
     torch.set_num_threads(context.threads)
     started = False
 
@@ -104,61 +127,113 @@ def run_job(job: Job, context: Context, emit: Callable[[Event], None]) -> None:
         nonlocal started
         started = True
 
+    try:
+        first = job.entries[0].cell.fit
+        source, task = _loaded(first, context)
+        model = _fitted(job, source, task, context, begun, _follower(tell))
+    except Exception as error:
+        raise_if_disk_full(error)
+        for entry in job.entries:
+            yield Event(entry.key, broken_row(entry, error, possible=started))
+        return
+    for entry in job.entries:
+        try:
+            row = _scored(entry, model, task, context)
+        except Exception as error:
+            raise_if_disk_full(error)
+            row = broken_row(entry, error)
+        yield Event(entry.key, row)
+
+
+def _loaded(cell: Cell, context: Context) -> tuple[Source, TargetTask]:
+    """The cell's source and target.
+
+    Raises:
+        UnavailableError: They, or the device, are not here, which is not the cell's fault.
+    """
+    try:
+        resolve_device(context.device)
+        return cell_source(cell, context), cell_task(cell, context)
+    except InputError as error:
+        raise UnavailableError(str(error)) from error
+
+
+def _fitted(
+    job: Job,
+    source: Source,
+    task: TargetTask,
+    context: Context,
+    on_start: Callable[[], None],
+    on_progress: Callable[[Progress], None],
+) -> Reprogrammed:
+    """The job's model, trained here or before."""
+    assert job.directory is not None
+    reset_peak_memory()
+    model, _ = run_in_directory(
+        job.entries[0].cell.fit, job.directory, source=source, task=task, mend=True, test=False,
+        device=context.device, max_memory=context.max_memory, store=_features(context),
+        noise_cache=context.cache, on_start=on_start, on_progress=on_progress,
+    )  # fmt: skip
+    return model
+
+
+def _scored(
+    entry: Entry, model: Reprogrammed, task: TargetTask, context: Context
+) -> dict[str, Any]:
+    """The row of a cell whose training is done."""
+    fitted = model.record
+    assert fitted is not None
+    row = fitted | entry.cell.to_dict() | {"target": entry.target, "fit": entry.fit}
+    row |= {"settings": fitted["settings"]}
+    if context.test:
+        row |= score_test(
+            model, task, entry.cell.noise, entry.cell.test_pool, device=context.device,
+            store=_features(context), noise_cache=context.cache,
+        )  # fmt: skip
+    return row | {"peak_memory": peak_memory()}
+
+
+def _follower(tell: Callable[[Event], None]) -> Callable[[Progress], None]:
+    """Tells how far a training is, twice a second at most."""
     last = 0.0
 
     def follow(step: Progress) -> None:
         nonlocal last
         if time.monotonic() - last > 0.5:
             last = time.monotonic()
-            emit(Event(None, {"epoch": step.epoch, "epochs": step.epochs, "loss": step.loss}))
+            tell(Event(None, {"epoch": step.epoch, "epochs": step.epochs, "loss": step.loss}))
 
-    first = job.cells[0][1].fit
-    try:
-        source, task = cell_source(first, context), cell_task(first, context)
-        store = _features(context)
-        reset_peak_memory()
-        model, _ = run_in_directory(
-            first, job.directory, source=source, task=task, test=False, device=context.device,
-            max_memory=context.max_memory, store=store, noise_cache=context.cache,
-            on_start=begun, on_progress=follow,
-        )  # fmt: skip
-        fitted = model.record
-        assert fitted is not None
-    except Exception as error:
-        raise_if_disk_full(error)
-        for key, cell in job.cells:
-            emit(Event(key, broken_row(cell, error, skipped=not started)))
-        return
-    for key, cell in job.cells:
-        try:
-            row = fitted | cell.to_dict() | {"target": task.name, "fit": job.fit}
-            row |= {"settings": fitted["settings"]}
-            if context.test:
-                row |= score_test(
-                    model, task, cell.noise, cell.test_pool, device=context.device, store=store,
-                    noise_cache=context.cache,
-                )  # fmt: skip
-            emit(Event(key, row | {"peak_memory": peak_memory()}))
-        except Exception as error:
-            raise_if_disk_full(error)
-            emit(Event(key, broken_row(cell, error, skipped=isinstance(error, InputError))))
+    return follow
 
 
-def broken_row(cell: Cell, error: BaseException, *, skipped: bool = False) -> dict[str, Any]:
-    """The row of a cell that has no result, and why."""
-    row = cell.to_dict() | {"target": Path(cell.target).stem, "git_sha": git_sha()}
-    if skipped and isinstance(error, InputError):
+class UnavailableError(InputError):
+    """Data, weights or a device that a worker does not find."""
+
+
+def broken_row(entry: Entry, error: BaseException, *, possible: bool = False) -> dict[str, Any]:
+    """The row of a cell that has no result, and why.
+
+    Args:
+        entry: The cell.
+        error: What went wrong.
+        possible: Whether it is known that the cell can be run.
+    """
+    row = entry.cell.to_dict() | {"target": entry.target, "git_sha": git_sha()}
+    if isinstance(error, InputError) and not possible and not _is_surroundings(error):
         return row | {"status": "skipped", "reason": str(error)}
     text = "".join(traceback.format_exception(error))
     return row | {"status": "failed", "error": _one_line(error), "traceback": _portable(text)}
 
 
+def _is_surroundings(error: InputError) -> bool:
+    """Whether bad input comes from what is not here: data, weights, a package, a writable folder."""
+    return isinstance(error, UnavailableError) or isinstance(error.__cause__, OSError | ImportError)
+
+
 def raise_if_disk_full(error: BaseException) -> None:
     """Raise what no other cell would survive either."""
-    import errno
-
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise error
+    if full := disk_full(error):
+        raise full
 
 
 def _one_line(error: BaseException) -> str:

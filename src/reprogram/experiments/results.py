@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
-from reprogram.files import write_json, write_text
+from reprogram.files import sync, write_json, write_text
 
 __all__ = ["Entry", "ResultStore"]
 
@@ -103,6 +103,7 @@ class ResultStore:
                 f"{self.directory}`, or give another --out."
             ) from error
         try:
+            (self.directory / "progress.json").unlink(missing_ok=True)  # of an earlier run
             yield
         finally:
             lock.release()
@@ -117,6 +118,15 @@ class ResultStore:
     def fit_directory(self, fit: str) -> Path:
         """Where a fit is trained and kept."""
         return self.directory / "fits" / fit
+
+    def has_fit(self, fit: str) -> bool:
+        """Whether a fit is there, finished."""
+        return (self.fit_directory(fit) / "result.json").exists()
+
+    @property
+    def tuning(self) -> ResultStore:
+        """The cells that `bench tune` runs; their fits are trained in this store."""
+        return ResultStore(self.directory / "tune")
 
     @property
     def cache(self) -> Path:
@@ -133,6 +143,7 @@ class ResultStore:
         try:
             text = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
             (temporary / "result.json").write_text(text + "\n", encoding="utf-8")
+            sync(temporary / "result.json")
             shutil.rmtree(place, ignore_errors=True)  # a failed or damaged one
             os.replace(temporary, place)
         finally:
@@ -156,6 +167,13 @@ class ResultStore:
     def discard(self, key: str) -> None:
         """Take a row away, so that its cell is run again."""
         shutil.rmtree(self.directory / "cells" / key, ignore_errors=True)
+
+    def discard_broken(self, entries: Iterable[Entry]) -> None:
+        """Take the rows away that are not done, so that their cells are run again."""
+        for entry in entries:
+            row = self.read(entry.key)
+            if row is not None and row["status"] != "done":
+                self.discard(entry.key)
 
     def add(self, entries: Iterable[Entry], command: str) -> list[Entry]:
         """Take a grid in: it replaces an earlier one of the same origin, and the same cells.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from reprogram.data import TargetTask, load_target, plan_split, stratified_subset
+from reprogram.data import Split, TargetTask, load_target, plan_split, stratified_subset
 from reprogram.data.augmentation import Augmentation
 from reprogram.data.batches import BatchPlan, ResidentData, in_order
 from reprogram.data.noise import CLEAN, Noise, noise_note, noisy
-from reprogram.engine import FeatureStore, choose_engine
+from reprogram.engine import FeatureStore, StoreEngine, choose_engine
 from reprogram.environment import environment, resolve_device
 from reprogram.experiments.cell import Cell
 from reprogram.methods import get_method
@@ -33,6 +34,7 @@ __all__ = [
     "Result",
     "identity_of",
     "load_cell_source",
+    "pool_pays",
     "run_cell",
     "score_test",
     "trial_images",
@@ -69,6 +71,11 @@ def run_cell(
 ) -> Result:
     """Run one cell from its start, or from `checkpoint` where that holds an unfinished run.
 
+    A row's `seconds` are those of training, over all parts of a run that was resumed: optimiser
+    steps and the mapping fits between them. What is loaded, stored or validated beside them is not
+    in it, so that neither a shared cache nor the order of cells enters; `test_seconds` are those of
+    scoring the test images.
+
     Args:
         cell: What to run.
         source: The cell's source where the caller has it already; left bitwise as it is.
@@ -83,7 +90,6 @@ def run_cell(
         on_progress: Called after every optimiser step.
         on_epoch: Called with every finished state.
     """
-    started = time.perf_counter()
     source = source or load_cell_source(cell.source, cell.source_seed)
     task = task or load_target(cell.target)
     store = store or FeatureStore()
@@ -91,23 +97,18 @@ def run_cell(
     method = get_method(cell.method)
     identity = identity_of(cell, source, task)
     clean, task = task, noisy(task, cell.noise, cache=noise_cache)
-    train_index, val_split, val_index = trial_images(
-        task, cell.data_fraction, cell.seed, cell.val_share, cell.train_pool
-    )
     # Of the set, so that the batch size is the same at every fraction.
-    pool = cell.train_pool or len(task.train)
-    settings = method.resolve(source, task.native_size, pool, cell.settings)
+    settings = method.resolve(
+        source, task.native_size, cell.train_pool or len(task.train), cell.settings
+    )
     assert settings.batch_size is not None
     init = generator_for("init", task.name, method.name, cell.seed)
     model = method.build(source, task.class_names, settings, init, max_memory).to(on)
-    read = ("train", val_split, *(("test",) if cell.track_test else ()))
-    splits = {name: task.split(name) for name in dict.fromkeys(read)}
-    augmentation = Augmentation(settings.margin or 0, flip=settings.augment != "none")
-    data = ResidentData(splits, model.input_transform.image_size, augmentation)
+    data, train_index, val_split, val_index = _resident(cell, task, model, settings)
     engine = choose_engine(settings.engine, model, data, on, settings.precision, store)
     on_start()
     plan = BatchPlan(
-        torch.as_tensor(train_index), settings.batch_size, augmentation, task.name, cell.seed
+        torch.as_tensor(train_index), settings.batch_size, data.augmentation, task.name, cell.seed
     )
     trace = train(
         model, engine, data.labels, plan, torch.as_tensor(val_index, dtype=torch.int64), settings,
@@ -131,7 +132,7 @@ def run_cell(
         "trainable_parameters": count_parameters(model),
         "stored_bytes": sum(t.numel() * t.element_size() for t in own.values()),
         "images_per_second": trace.images_per_second,
-        "seconds": time.perf_counter() - started,
+        "seconds": trace.seconds,
         "engine": engine.name,
         "source_fingerprint": source.fingerprint,
         "target_fingerprint": clean.fingerprint,
@@ -148,7 +149,6 @@ def run_cell(
             store=store,
             noise_cache=noise_cache,
         )
-        row["seconds"] = time.perf_counter() - started
     return Result(row, model, trace)
 
 
@@ -232,6 +232,56 @@ def trial_images(
     if own and val_share > 0:
         return train, "val", np.arange(len(task.val))
     return train, "train", val
+
+
+def _resident(
+    cell: Cell, task: TargetTask, model: Reprogrammed, settings: Settings
+) -> tuple[ResidentData, ndarray, str, ndarray]:
+    """The images that a trial needs, and where among them its own are, as `trial_images` says."""
+    train_index, val_split, val_index = trial_images(
+        task, cell.data_fraction, cell.seed, cell.val_share, cell.train_pool
+    )
+    read = ("train", val_split, *(("test",) if cell.track_test else ()))
+    splits = {name: task.split(name) for name in dict.fromkeys(read)}
+    augmentation = Augmentation(settings.margin or 0, flip=settings.augment != "none")
+    data = ResidentData(splits, model.input_transform.image_size, augmentation)
+    stored = settings.engine in ("auto", "store") and StoreEngine.serves(model, data)
+    if not pool_pays(cell.train_pool, len(task.train), stored=stored):
+        return data, train_index, val_split, val_index
+    # Those of every fraction, which share what is resized and stored.
+    pool, _, held = trial_images(task, 1.0, cell.seed, cell.val_share, cell.train_pool)
+    if val_split == "train":
+        pool = np.union1d(pool, held)
+        val_index = np.searchsorted(pool, val_index)
+    splits["train"] = _cut(task.train, pool.tobytes())
+    data = ResidentData(splits, data.size, augmentation)
+    return data, np.searchsorted(pool, train_index), val_split, val_index
+
+
+SEEDS_IN_A_SPLIT = 5
+
+
+def pool_pays(pool: int | None, split: int, *, stored: bool) -> bool:
+    """Whether a run resizes, and passes through the body, its pool rather than the whole split.
+
+    Stored outputs of the whole split serve the pools of all seeds. A few seeds on a small pool cost
+    less; five, more than the usual grid has, are where that is taken to turn. Results are the same
+    but for the rounding of stored outputs where the last batch has fewer than 16 images.
+
+    >>> pool_pays(2000, 50_000, stored=True), pool_pays(40_000, 50_000, stored=True)
+    (True, False)
+    >>> pool_pays(40_000, 50_000, stored=False), pool_pays(None, 50_000, stored=False)
+    (True, False)
+    """
+    if pool is None:
+        return False
+    return SEEDS_IN_A_SPLIT * pool <= split if stored else pool < split
+
+
+@lru_cache(maxsize=2)
+def _cut(split: Split, index: bytes) -> Split:
+    """Some images of a split, resized once for the cells of a trial that follow each other."""
+    return split.subset(np.frombuffer(index, np.int64))
 
 
 def identity_of(cell: Cell, source: Source, task: TargetTask) -> str:

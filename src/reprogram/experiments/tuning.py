@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from reprogram.data.noise import CLEAN
-from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.grid import RATE_FIELDS, scaled
 from reprogram.methods import get_method
@@ -57,8 +56,9 @@ def _published_rates(cell: Cell) -> Settings:
 def chosen_rates(cells: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The document of rates.json, from the rows of tuning cells.
 
-    Raises:
-        InputError: A pair and method without a single finished row.
+    Returns:
+        "rates" of every pair and method with a finished row, in "broken" of which the factors that
+        gave none, with the reason; "not_chosen", the pairs and methods without a finished row.
     """
     tried: dict[tuple[str, str, str], dict[float, dict[str, Any]]] = {}
     for cell, row in zip(cells, rows, strict=True):
@@ -66,17 +66,34 @@ def chosen_rates(cells: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> dict[
         assert cell.settings is not None
         factor = float(f"{cell.settings.lr / published.lr:.6g}")
         tried.setdefault((cell.source, cell.target, cell.method), {})[factor] = row
-    chosen = []
+    chosen, not_chosen = [], []
     for (source, target, method), found in sorted(tried.items()):
-        done = {f: row["val_accuracy"] for f, row in found.items() if row["status"] == "done"}
-        if not done:
-            raise InputError(f"{source} -> {target}, {method}: no rate could be tried.")
-        best = min(done, key=lambda f: (-done[f], f))
-        settings = found[best]["settings"]
-        chosen.append({
-            "source": source, "target": target, "method": method, "factor": best,
-            "rates": {k: settings[k] for k in RATE_FIELDS if settings[k] is not None},
-            "val_accuracy": {f"{f:g}": done[f] for f in sorted(done)},
-            "n_val": found[best]["n_val"],
-        })  # fmt: skip
-    return {"rule": RULE, "rates": chosen}
+        place = {"source": source, "target": target, "method": method}
+        done = {f: row for f, row in found.items() if row.get("val_accuracy") is not None}
+        if done:
+            chosen.append(place | _choice(done) | _broken(found))
+        else:
+            not_chosen.append(place | {"reason": _reason(next(iter(found.values())))})
+    return {"rule": RULE, "rates": chosen} | ({"not_chosen": not_chosen} if not_chosen else {})
+
+
+def _choice(done: dict[float, dict[str, Any]]) -> dict[str, Any]:
+    """The best of the finished rows by factor."""
+    accuracy = {f: done[f]["val_accuracy"] for f in sorted(done)}
+    best = min(accuracy, key=lambda f: (-accuracy[f], f))
+    settings = done[best]["settings"]
+    return {
+        "factor": best,
+        "rates": {k: settings[k] for k in RATE_FIELDS if settings[k] is not None},
+        "val_accuracy": {f"{f:g}": v for f, v in accuracy.items()},
+        "n_val": done[best]["n_val"],
+    }
+
+
+def _broken(found: dict[float, dict[str, Any]]) -> dict[str, Any]:
+    broken = {f"{f:g}": _reason(r) for f, r in sorted(found.items()) if r["status"] != "done"}
+    return {"broken": broken} if broken else {}
+
+
+def _reason(row: dict[str, Any]) -> str:
+    return row.get("reason") or row.get("error") or "no validation images to choose on"

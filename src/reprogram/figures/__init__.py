@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reprogram.figures.curves import (
+    PairMark,
     Point,
     accuracy_curve,
     distance_scatter,
@@ -17,6 +18,7 @@ from reprogram.figures.style import inline_svg, method_style, png_bytes, save, s
 
 __all__ = [
     "Examples",
+    "PairMark",
     "Point",
     "SpectrumLine",
     "accuracy_curve",

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["Point", "accuracy_curve", "distance_scatter", "severity_curve", "training_curve"]
-__all__ += ["count_text", "draw_training"]
+__all__ = ["PairMark", "Point", "accuracy_curve", "distance_scatter", "severity_curve"]
+__all__ += ["count_text", "draw_training", "training_curve"]
 
 _LABEL_STEP = 11.5  # points between the baselines of two direct labels
 _MAX_LABELS = 16
@@ -28,6 +28,17 @@ class Point:
     mean: float
     half_width: float | None = None
     runs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class PairMark:
+    """A pair of domains: a distance with its interval, accuracy in [0, 1], how it is filled."""
+
+    x: float
+    accuracy: float
+    low: float | None = None
+    high: float | None = None
+    hollow: bool = False
 
 
 def accuracy_curve(
@@ -96,7 +107,7 @@ def severity_curve(
 
 
 def distance_scatter(
-    points: Mapping[str, Sequence[tuple[float, float]]],
+    points: Mapping[str, Sequence[PairMark]],
     *,
     measure: str,
     xlabel: str = "",
@@ -106,7 +117,7 @@ def distance_scatter(
     """Draw accuracy against the distance of source and target data, a marker a method.
 
     Args:
-        points: For each method (distance, accuracy in [0, 1]).
+        points: For each method its pairs; an interval is a horizontal bar.
         measure: Name of the distance.
         xlabel: What x is instead, where it is no distance.
         title: Above the axes.
@@ -118,9 +129,20 @@ def distance_scatter(
         axes.grid(axis="y")
         for method, pairs in points.items():
             style = method_style(method)
-            xs, ys = zip(*pairs, strict=True)
-            look: dict[str, Any] = {"marker": style.marker, "color": style.colour, "s": 30}
-            axes.scatter(xs, [100 * y for y in ys], label=method, edgecolors=PAPER, lw=0.5, **look)
+            look: dict[str, Any] = {"marker": style.marker, "s": 30}
+            label: str | None = method  # once, of the kind that comes first
+            for hollow, edge in ((False, PAPER), (True, style.colour)):
+                marks = [mark for mark in pairs if mark.hollow == hollow]
+                xs, ys = [mark.x for mark in marks], [100 * mark.accuracy for mark in marks]
+                fill = PAPER if hollow else style.colour
+                width = 1.2 if hollow else 0.5
+                if marks:
+                    axes.scatter(xs, ys, label=label, fc=fill, ec=edge, lw=width, zorder=3, **look)
+                    label = None
+            for mark in pairs:
+                if mark.low is not None and mark.high is not None:
+                    ends = mark.low, mark.high
+                    axes.hlines(100 * mark.accuracy, *ends, color=style.colour, lw=0.7, alpha=0.6)
         axes.set_xlabel(xlabel or f"distance of source and target data ({measure})")
         axes.set_ylabel("test accuracy, %")
         axes.set_title(title)

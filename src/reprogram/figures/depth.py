@@ -35,7 +35,7 @@ def depth_picture(
         rows: By the row's name and the panel's title: lines by name, x the depth. A name is a method,
             which gives the colour, a space, and a target, which gives dash and marker.
         percent: Titles whose values are in [0, 1] and are drawn in per cent.
-        logarithmic: Titles whose axis is, where all means are positive.
+        logarithmic: Titles whose axis is; means of 0 lie beneath it.
         title: Above all.
 
     Raises:
@@ -69,7 +69,10 @@ def depth_picture(
 
 
 def _draw_panel(axes: Axes, panel: Panel, scale: float) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.grid(axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     parts = [name.partition(" ")[::2] for name in panel]
     methods = list(dict.fromkeys(method for method, _ in parts))
     targets = list(dict.fromkeys(target for _, target in parts))
@@ -88,10 +91,17 @@ def _draw_panel(axes: Axes, panel: Panel, scale: float) -> None:
 
 
 def _make_logarithmic(axes: Axes, panel: Panel) -> None:
+    """A logarithmic axis, with a 0 beneath it where a mean is not above 0."""
     means = [point.mean for points in panel.values() for point in points]
-    if not means or min(means) <= 0:
+    positive = [mean for mean in means if mean > 0]
+    if not positive:
         return
-    axes.set_yscale("log")
-    axes.set_ylim(min(means) / 2, max(means) * 2)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
+    bottom, top = min(positive) / 2, 2 * max(positive)
+    if len(positive) == len(means):
+        axes.set_yscale("log")
+        axes.set_ylim(bottom, top)
+    else:
+        axes.set_yscale("symlog", linthresh=bottom, linscale=0.6)
+        axes.set_ylim(-bottom / 3, top)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}" if value else "0")
     axes.yaxis.set_minor_formatter(lambda value, _: "")

@@ -94,8 +94,8 @@ def _draw_panel(
             100 * pair.predicted, 100 * pair.trained, ls="", ms=6, marker=markers[pair.target],
             color=colours[pair.source], markeredgecolor=PAPER, markeredgewidth=0.5,
         )  # fmt: skip
-    axes.set_xlim(0, 100)
-    axes.set_ylim(0, 100)
+    axes.set_xlim(-3, 103)  # so that no point at 0 or 100 % is cut
+    axes.set_ylim(-3, 103)
     axes.set_aspect("equal")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from reprogram.report.advantage import advantage, budgets
 from reprogram.report.distance import with_distances
+from reprogram.report.headline import answer
 from reprogram.report.page import Picture, write_report
 from reprogram.report.panels import Panel, clean_panels, panels, run_key
-from reprogram.report.sentence import answer
 from reprogram.report.statistics import compare, holm, paired_difference, summarise
 from reprogram.report.tables import rich_table, rows_csv, table_csv, text_table
 

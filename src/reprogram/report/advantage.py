@@ -15,7 +15,7 @@ __all__ = ["BUDGETS", "Budget", "advantage", "budgets", "verdicts"]
 BUDGETS = {
     "trainable_parameters": "trained parameters",
     "stored_bytes": "stored bytes",
-    "seconds": "training time",
+    "training_flops": "training compute",
 }
 STEP = 1.5  # between two limits of one cost: methods that cost nearly the same share one
 
@@ -43,13 +43,14 @@ def advantage(panel: Panel, fraction: float, budget: Budget = Budget()) -> Verdi
 def verdicts(panel: Panel, fraction: float, choices: Sequence[Budget]) -> list[Verdict]:
     """:func:`advantage` for each budget; budgets that allow the same methods share one verdict."""
     done = [method for method in panel.methods if panel.entry(method, fraction).done]
-    known: dict[tuple[str, ...], Verdict] = {}
     found = []
     for budget in choices:
         allowed = tuple(m for m in done if budget.allows(panel, m, fraction))
-        if allowed not in known:
-            known[allowed] = leader({m: panel.entry(m, fraction).by_seed for m in allowed})
-        found.append(known[allowed])
+        place = (fraction, allowed)
+        if place not in panel.known:
+            values = {m: panel.entry(m, fraction).by_seed for m in allowed}
+            panel.known[place] = leader(values, panel.images)
+        found.append(panel.known[place])
     return found
 
 

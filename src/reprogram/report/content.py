@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reprogram.report import view_distance, view_noise, view_text
 from reprogram.report.advantage import Budget, budgets
+from reprogram.report.headline import answer
 from reprogram.report.panels import Panel, Row, panels
 from reprogram.report.section import Section
 from reprogram.report.sensitivity import sensitivity_section
-from reprogram.report.sentence import answer
 from reprogram.report.tables import (
     counts_text,
     markdown_lines,
@@ -23,7 +24,8 @@ from reprogram.report.tables import (
     tex_table,
     tex_text,
 )
-from reprogram.report.takeaway import noise_takeaways, pair_takeaways, takeaway
+from reprogram.report.takeaway import FAMILY, noise_takeaways, pair_takeaways, takeaway
+from reprogram.report.view_map import View, map_csv, text_tables, views
 
 __all__ = ["Content", "markdown", "tex"]
 
@@ -43,6 +45,8 @@ class Content:
         takeaways: The advantage map in sentences.
         sections: Sensitivity, noise and distance, where there are such rows.
         files: The CSV files by name.
+        views: What the advantage map can show, the first of them by itself.
+        notes: What is missing here, and why.
     """
 
     rows: list[Row]
@@ -55,6 +59,8 @@ class Content:
     takeaways: list[str]
     sections: dict[str, Section]
     files: dict[str, str]
+    views: list[View]
+    notes: Sequence[str]
 
     @property
     def behind(self) -> list[Row]:
@@ -62,11 +68,12 @@ class Content:
         return [row for panel in self.clean for e in panel.entries.values() for row in e.rows]
 
     @classmethod
-    def of(cls, rows: list[Row], title: str, command: str) -> Content:
+    def of(cls, rows: list[Row], title: str, command: str, notes: Sequence[str] = ()) -> Content:
         """Everything that is computed once; the rows are checked and sorted."""
         everything = panels(rows)
         clean = [panel for panel in everything if panel.noise.kind == "clean"]
         choices = budgets(clean or everything)
+        shown = views(everything)
         told = [takeaway(clean, choices), *pair_takeaways(clean, choices)]
         sections = [
             sensitivity_section(clean),
@@ -83,7 +90,13 @@ class Content:
             answer(clean) or _UNANSWERED[bool(any(row["status"] == "done" for row in rows))],
             [text for text in told + noise_takeaways(everything, choices) if text],
             {section.id: section for section in sections if section},
-            {"table.csv": table_csv(everything), "rows.csv": rows_csv(rows)},
+            {
+                "table.csv": table_csv(everything),
+                "rows.csv": rows_csv(rows),
+                "map.csv": map_csv(everything, choices),
+            },
+            shown,
+            notes,
         )
 
 
@@ -101,10 +114,12 @@ def markdown(content: Content) -> str:
         for panel in content.clean:
             title = f"## {markdown_text(panel.title)}"
             parts += [title, f"{caption}, {counts_text(panel)}.", markdown_table(panel)]
-    if content.takeaways:
-        told = "\n".join(f"- {markdown_text(text)}" for text in content.takeaways)
-        parts += ["## Where is the advantage?", told]
+    told = "\n".join(f"- {markdown_text(text)}" for text in content.takeaways)
+    parts += ["## Where is the advantage?", told, FAMILY]
+    for table in text_tables(content.views[0], content.choices):
+        parts += [f"### {table.caption}", markdown_lines(table.heads, table.lines)]
     parts += [section.markdown() for section in content.sections.values()]
+    parts += content.notes
     if content.command:
         parts += ["## To repeat it", f"```\n{content.command}\n```"]
     return "\n\n".join(parts) + "\n"
@@ -120,6 +135,8 @@ def tex(content: Content) -> str:
         for panel in content.clean:
             name = " ".join(panel.title.replace("→", "to").split())
             parts += [f"% {name}: {caption}", tex_table(panel)]
-    parts += [tex_text(text) + "\n" for text in content.takeaways]
+    parts += [tex_text(text) + "\n" for text in [*content.takeaways, FAMILY]]
+    for table in text_tables(content.views[0], content.choices):
+        parts += [f"% {table.caption}", tex_lines(table.heads, table.lines), ""]
     parts += [section.tex() for section in content.sections.values()]
     return "\n".join(parts) + "\n"

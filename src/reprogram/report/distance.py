@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from reprogram.errors import InputError
 from reprogram.report.panels import Row, noise_of
 
-__all__ = ["DomainPair", "domain_pairs", "with_distances"]
+__all__ = ["PRIMARY", "DomainPair", "domain_pairs", "with_distances"]
+
+PRIMARY = "fid"  # the report's distance, fixed before any result: it is tested alone
 
 logger = logging.getLogger(__name__)
 
@@ -21,16 +23,17 @@ def with_distances(rows: Sequence[Row], document: Mapping[str, Any]) -> list[Row
 
     Args:
         rows: Result rows.
-        document: ``{"pairs": [...]}``, each pair with ``source`` and ``target`` as the rows name
-            them, ``metrics`` (numbers by name, or what ``reprogram distance --json`` has under
-            ``distances``) and optionally ``source_accuracy`` in [0, 1] (of the source on its own
-            test images), ``source_seed`` (the training of the source that it holds for; all where
-            it is left out), ``source_domain`` and ``target_domain`` (the domains behind the names:
-            what is exchangeable in a test; by default source and target themselves).
+        document: What ``reprogram distance --results`` writes: ``{"pairs": [...]}``, each pair with
+            ``source`` and ``target`` as the rows name them, ``metrics`` (by name a number or
+            ``{value, low, high}``) and optionally ``source_accuracy`` in [0, 1] (of the source on
+            its own test images), ``source_seed`` (the training of the source that it holds for; all
+            where it is left out), ``source_domain`` and ``target_domain`` (the domains behind the
+            names: what is exchangeable in a test; by default source and target themselves), and
+            ``same_classes`` (whether both sets have the same class names).
 
     Returns:
-        Copies with ``distance``, ``source_accuracy``, ``source_domain`` and ``target_domain`` where
-        the document has them; other rows as they are.
+        Copies with ``distance``, ``distance_interval``, ``source_accuracy``, ``source_domain``,
+        ``target_domain`` and ``same_classes`` where the document has them; other rows as they are.
 
     Raises:
         InputError: The document has another form, names a pair twice, or none of the rows.
@@ -63,10 +66,12 @@ def _known(document: Mapping[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]
             key = (str(pair["source"]), str(pair["target"]), pair.get("source_seed"))
             if key in known:
                 raise InputError(f"the distances hold {key[0]} -> {key[1]} twice. Keep one.")
+            metrics = {str(name): of for name, of in (pair.get("metrics") or {}).items()}
             found: dict[str, Any] = {}
-            metrics = {str(n): _number(v) for n, v in (pair.get("metrics") or {}).items()}
             if metrics:
-                found["distance"] = metrics
+                found["distance"] = {name: _number(of) for name, of in metrics.items()}
+            if intervals := {n: ends for n, of in metrics.items() if (ends := _interval(of))}:
+                found["distance_interval"] = intervals
             if pair.get("source_accuracy") is not None:
                 found["source_accuracy"] = _number(pair["source_accuracy"])
                 if not 0 <= found["source_accuracy"] <= 1:
@@ -77,6 +82,8 @@ def _known(document: Mapping[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]
             for name in ("source_domain", "target_domain"):
                 if pair.get(name) is not None:
                     found[name] = str(pair[name])
+            if pair.get("same_classes") is not None:
+                found["same_classes"] = bool(pair["same_classes"])
             known[key] = found
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
@@ -94,6 +101,13 @@ def _number(value: Any) -> float:
     return number
 
 
+def _interval(value: Any) -> tuple[float, float] | None:
+    """The ends of a measured distance's interval; None where it has none."""
+    if not isinstance(value, Mapping) or value.get("low") is None or value.get("high") is None:
+        return None
+    return _number(value["low"]), _number(value["high"])
+
+
 @dataclass(frozen=True)
 class DomainPair:
     """All clean runs of one method from one domain to another at the largest data size, averaged.
@@ -104,6 +118,8 @@ class DomainPair:
         accuracy: Mean test accuracy on the target.
         source_accuracy: Mean accuracy of the sources on their own test images, where known.
         distance: Mean of each distance.
+        interval: 95 % interval of each distance that has one.
+        same_classes: Whether both domains have the same class names, where known.
     """
 
     source: str
@@ -111,6 +127,8 @@ class DomainPair:
     accuracy: float
     source_accuracy: float | None
     distance: Mapping[str, float]
+    interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    same_classes: bool | None = None
 
 
 def domain_pairs(rows: Sequence[Row], method: str) -> list[DomainPair]:
@@ -123,20 +141,29 @@ def domain_pairs(rows: Sequence[Row], method: str) -> list[DomainPair]:
             source = str(row.get("source_domain") or row["source"])
             target = str(row.get("target_domain") or row["target"])
             grouped.setdefault((source, target), []).append(row)
-    pairs = []
-    for (source, target), found in sorted(grouped.items()):
-        known = [float(r["source_accuracy"]) for r in found if r.get("source_accuracy") is not None]
-        measures = set.intersection(*(set(row["distance"]) for row in found))
-        pairs.append(
-            DomainPair(
-                source,
-                target,
-                _mean([float(row["accuracy"]) for row in found]),
-                _mean(known) if known else None,
-                {m: _mean([float(r["distance"][m]) for r in found]) for m in sorted(measures)},
-            )
-        )
-    return pairs
+    return [_pair(source, target, found) for (source, target), found in sorted(grouped.items())]
+
+
+def _pair(source: str, target: str, rows: Sequence[Row]) -> DomainPair:
+    """The means over the runs of one pair; a distance or an end of it that all of them have."""
+    known = [float(r["source_accuracy"]) for r in rows if r.get("source_accuracy") is not None]
+    ends = [row.get("distance_interval") or {} for row in rows]
+    return DomainPair(
+        source,
+        target,
+        _mean([float(row["accuracy"]) for row in rows]),
+        _mean(known) if known else None,
+        {m: _mean([float(r["distance"][m]) for r in rows])
+         for m in _common([row["distance"] for row in rows])},
+        {m: (_mean([float(e[m][0]) for e in ends]), _mean([float(e[m][1]) for e in ends]))
+         for m in _common(ends)},
+        rows[0].get("same_classes"),
+    )  # fmt: skip
+
+
+def _common(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names that all of them have, sorted."""
+    return sorted(set.intersection(*map(set, mappings)))
 
 
 def _noisy(row: Row) -> bool:

@@ -1,4 +1,4 @@
-"""The page, and the files beside it: report.html, report.md, report.tex, table.csv, rows.csv."""
+"""The page, and the files beside it: report.html, report.md, report.tex, CSV files, the map."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reprogram.errors import InputError
-from reprogram.figures.style import write_atomically
+from reprogram.figures.style import save, write_atomically
 from reprogram.report import (
     view_distance,
     view_figures,
@@ -25,6 +26,7 @@ from reprogram.report import (
 )
 from reprogram.report.content import Content, markdown, tex
 from reprogram.report.panels import Row, check_rows, run_key
+from reprogram.report.takeaway import FAMILY
 
 __all__ = ["MAX_BYTES", "Picture", "write_report"]
 
@@ -51,6 +53,7 @@ def write_report(
     pictures: Sequence[Picture] = (),
     run_pictures: Mapping[tuple[Any, ...], Sequence[Picture]] | None = None,
     definitions: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Write the report of some result rows; equal rows, in any order, give equal files.
 
@@ -65,6 +68,7 @@ def write_report(
         pictures: Shown under "What the network sees".
         run_pictures: For ``run_key(row)`` the pictures among that run's details.
         definitions: What a method is, by name, beside or instead of the built-in sentences.
+        notes: What is missing here and why, said where it was measured.
 
     Returns:
         The path of each file by its name.
@@ -74,7 +78,7 @@ def write_report(
     """
     if not rows:
         raise InputError("a report needs at least one result row, got none. Run something first.")
-    content = Content.of(check_rows(rows), title, command)
+    content = Content.of(check_rows(rows), title, command, notes)
     texts = {
         "report.html": _fitting_page(content, pictures, run_pictures or {}, definitions or {}),
         "report.md": markdown(content),
@@ -82,7 +86,10 @@ def write_report(
         **content.files,
     }
     out_dir = Path(out_dir)
-    return {name: write_atomically(out_dir / name, text.encode()) for name, text in texts.items()}
+    files = {name: write_atomically(out_dir / name, text.encode()) for name, text in texts.items()}
+    for path in save(view_map.picture(content.views[0], content.choices), out_dir / "map"):
+        files[path.name] = path
+    return files
 
 
 def _fitting_page(
@@ -172,6 +179,7 @@ def _context(
     from markupsafe import Markup
 
     rows, everything, clean = content.rows, content.everything, content.clean
+    first, *rest = re.split(r"(?<=\.) (?=[A-Z(])", content.answer, maxsplit=1)
     shown = clean or everything
     curves = view_figures.size_figures(clean)
     tables, cells = view_table.tables(clean, content.behind)
@@ -188,13 +196,17 @@ def _context(
     return {
         "title": content.title,
         "command": content.command,
-        "answer": view_text.emphasised(content.answer),
+        "answer": view_text.emphasised(first),
+        "answer_rest": view_text.emphasised(" ".join(rest)),
         "facts": view_text.facts(shown, rows),
         "notices": view_text.notices(everything, rows),
         "sections": [*names, ("how", "How it was measured")],
         "single": max((panel.counts[1] for panel in everything), default=0) <= 1,
         "costs": view_map.costs(content.choices),
-        "views": view_map.views(everything, content.choices),
+        "views": view_map.tables(content.views, content.choices),
+        "map_figures": view_map.figures(content.views[0], content.choices),
+        "family": FAMILY,
+        "notes": content.notes,
         "takeaways": [view_text.emphasised(text) for text in content.takeaways],
         "curves": curves,
         "pictures": [_embedded(picture) for picture in pictures],

@@ -1,7 +1,8 @@
-"""Result rows grouped into panels, one a (source, target, noise): methods down, sizes across."""
+"""Result rows grouped into panels, one a (source, target, pool, noise): methods down, sizes across."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,12 @@ class Entry:
         values = sorted(float(row[key]) for row in self.done if row.get(key) is not None)
         return values[len(values) // 2] if values else None
 
+    @cached_property
+    def validation(self) -> float | None:
+        """Mean validation accuracy over the finished runs, where they have one."""
+        values = [float(v) for row in self.done if (v := row.get("val_accuracy")) is not None]
+        return sum(values) / len(values) if values else None
+
     @property
     def per_class(self) -> float | None:
         """Training images a class, where the rows say how many classes there are."""
@@ -90,6 +97,7 @@ class Panel:
         fractions: Data sizes, rising.
         entries: The runs of a method at a data size.
         controls: The same for runs with as many steps at every size, by the method they control.
+        pool: What the training images were taken from, where a pair was run on several pools.
     """
 
     source: str
@@ -99,11 +107,17 @@ class Panel:
     fractions: tuple[float, ...]
     entries: Mapping[tuple[str, float], Entry]
     controls: Mapping[tuple[str, float], Entry] = field(default_factory=dict)
+    pool: str = ""
 
     @property
     def pair(self) -> str:
-        """Source and target in words."""
-        return f"{self.source} → {self.target}"
+        """Source and target in words, with the pool where there are several."""
+        return f"{self.source} → {self.place}"
+
+    @property
+    def place(self) -> str:
+        """The target, with the pool where there are several."""
+        return self.target + (f", {self.pool}" if self.pool else "")
 
     @property
     def title(self) -> str:
@@ -139,6 +153,19 @@ class Panel:
             if classes := entry.typical("num_classes"):
                 return 1.0 / classes
         return None
+
+    @cached_property
+    def known(self) -> dict[Any, Any]:
+        """Verdicts that were worked out already, by data size and methods."""
+        return {}
+
+    @cached_property
+    def images(self) -> float | None:
+        """The smallest number of test images behind an accuracy."""
+        found = [
+            row["n_test"] for e in self.entries.values() for row in e.done if row.get("n_test")
+        ]
+        return float(min(found)) if found else None
 
     @cached_property
     def counts(self) -> tuple[int, int]:
@@ -202,8 +229,8 @@ def check_rows(rows: Sequence[Row]) -> list[Row]:
         key = run_key(row)
         if key in seen:
             raise InputError(
-                f"two rows for {describe(row)}. A report holds each run once: remove one, or name "
-                "one method with an @variant where their settings differ."
+                f"two rows for {describe(row)}. A report compares runs of equal settings: run the "
+                "other settings with another --out, which has a report of its own."
             )
         seen.add(key)
     return sorted(rows, key=lambda row: tuple(map(_sortable, run_key(row))))
@@ -212,7 +239,7 @@ def check_rows(rows: Sequence[Row]) -> list[Row]:
 def run_key(row: Row) -> tuple[Any, ...]:
     """What tells one run from all others."""
     place = (row["source"], row["target"], noise_of(row), row["method"])
-    return (*place, float(row["data_fraction"]), *run_of(row))
+    return (*place, float(row["data_fraction"]), *run_of(row), row.get("train_pool"))
 
 
 def describe(row: Row) -> str:
@@ -229,7 +256,7 @@ def _sortable(value: Any) -> tuple[int, float, str]:
 
 
 def panels(rows: Sequence[Row]) -> list[Panel]:
-    """All panels; methods and sizes are the same in each, so that a missing cell shows.
+    """All panels; methods and sizes are the same in each of a pool, so that a missing cell shows.
 
     Methods are in one order everywhere: by mean accuracy at the largest size that each has. The
     equal-steps control of a method that is there stands beside it and is no method of its own.
@@ -238,18 +265,23 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     names = {str(row["method"]) for row in rows}
     controls = {m for m in names if m.endswith(CONTROL) and m.removesuffix(CONTROL) in names}
     order = _method_order([row for row in rows if row["method"] not in controls])
-    grouped: dict[tuple[str, str, Noise], dict[tuple[str, float], list[Row]]] = {}
+    grouped: dict[tuple[str, str, float, Noise], dict[tuple[str, float], list[Row]]] = {}
     for row in rows:
-        place = (str(row["source"]), str(row["target"]), noise_of(row))
+        pool = math.inf if row.get("train_pool") is None else float(row["train_pool"])
+        place = (str(row["source"]), str(row["target"]), pool, noise_of(row))
         cell = (str(row["method"]), float(row["data_fraction"]))
         grouped.setdefault(place, {}).setdefault(cell, []).append(row)
-    expected: dict[bool, set[tuple[str, float]]] = {True: set(), False: set()}  # clean, noisy
-    for (_, _, noise), cells in grouped.items():
-        expected[noise.kind == "clean"] |= {cell for cell in cells if cell[0] not in controls}
+    expected: dict[tuple[bool, float], set[tuple[str, float]]] = {}  # by clean or not, and pool
+    for (_, _, pool, noise), cells in grouped.items():
+        asked = {cell for cell in cells if cell[0] not in controls}
+        expected.setdefault((noise.kind == "clean", pool), set()).update(asked)
     result = []
-    called = source_names({source for source, _, _ in grouped})
-    for (source, target, noise), cells in sorted(grouped.items(), key=lambda item: item[0]):
-        wanted = expected[noise.kind == "clean"]
+    called = source_names({place[0] for place in grouped})
+    pools: dict[tuple[str, str], set[float]] = {}
+    for source, target, pool, _ in grouped:
+        pools.setdefault((source, target), set()).add(pool)
+    for (source, target, pool, noise), cells in sorted(grouped.items(), key=lambda item: item[0]):
+        wanted = expected[noise.kind == "clean", pool]
         methods = {method for method, _ in wanted}
         fractions = tuple(sorted({fraction for _, fraction in wanted}))
         entries = {c: Entry(tuple(found)) for c, found in cells.items() if c[0] not in controls}
@@ -259,8 +291,15 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             if method in controls
         }
         shown = tuple(m for m in order if m in methods)
-        result.append(Panel(called[source], target, noise, shown, fractions, entries, beside))
+        words = _pool_words(pool) if len(pools[source, target]) > 1 else ""
+        where = (called[source], target, noise)
+        result.append(Panel(*where, shown, fractions, entries, beside, words))
     return result
+
+
+def _pool_words(pool: float) -> str:
+    """What the training images were taken from."""
+    return "all training images" if pool == math.inf else f"pool of {pool:,.0f} training images"
 
 
 def source_names(sources: Iterable[str]) -> dict[str, str]:

@@ -46,6 +46,19 @@ class NoiseGroup:
     clean: Panel | None
     noisy: Mapping[Noise, Panel]
 
+    def near_chance(self, method: str) -> bool:
+        """Whether clean accuracy cannot be told from guessing: a ratio of it says nothing.
+
+        The interval is Student's over seeds, or twice the binomial deviation of guessing where
+        that is wider.
+        """
+        summary, panel = self.clean_entry(method).summary, self.clean
+        if summary is None or panel is None or panel.chance is None:
+            return False
+        guess = panel.chance
+        binomial = 2 * math.sqrt(guess * (1 - guess) / panel.images) if panel.images else 0.0
+        return summary.mean - max(summary.half_width or 0.0, binomial) <= guess
+
     @property
     def pair(self) -> str:
         """Source and target in words."""
@@ -56,6 +69,11 @@ class NoiseGroup:
         """Methods with a result under some noise."""
         names = next(iter(self.noisy.values())).methods
         return tuple(m for m in names if any(self.entry(m, noise).done for noise in self.noisy))
+
+    @property
+    def images(self) -> float | None:
+        """The smallest number of test images behind a noisy accuracy."""
+        return min((n for panel in self.noisy.values() if (n := panel.images)), default=None)
 
     def entry(self, method: str, noise: Noise) -> Entry:
         """The runs of a method under a noise."""

@@ -89,27 +89,75 @@ def _equal_steps(first: Entry, second: Entry) -> bool:
 
 def sensitivity_section(clean: Sequence[Panel]) -> Section | None:
     """Points gained, with the equal-steps control beside them; None where there is one size."""
-    found = {panel.pair: (sizes_of(panel), sensitivities(panel)) for panel in clean}
-    asked = {pair: (sizes, each) for pair, (sizes, each) in found.items() if sizes and each}
+    asked = [
+        (panel, sizes, each)
+        for panel in clean
+        if (sizes := sizes_of(panel)) and (each := sensitivities(panel))
+    ]
     if not asked:
         return None
     tables, sentences = [], []
-    for pair, (sizes, each) in asked.items():
-        tables.append(_table(pair, sizes, each))
-        sentences.append(_sentence(pair, sizes, each))
-    conclusion = _conclusion({pair: each for pair, (_, each) in asked.items()})
+    for panel, sizes, each in asked:
+        tables += [_table(panel.pair, sizes, each), *_steps_table(panel)]
+        sentences += [_sentence(panel, sizes, each), *_left_out(panel)]
+    conclusion = _conclusion([(panel, each) for panel, _, each in asked])
     return Section(
         "sensitivity",
         "Sensitivity",
         "Sensitivity to data size",
         "Percentage points of test accuracy gained from the smallest training set to the largest, "
-        "with 95 % intervals; methods are compared in pairs by seed, Holm-corrected. At equal epochs "
-        "a smaller set also means fewer optimiser steps; the control trains on the smallest set for "
-        "as many steps as the largest takes. A gain is what more steps bring on the same images plus "
-        "what more images bring at equal steps.",
+        "with 95 % intervals; methods are compared in pairs by seed, Holm-corrected over those of one "
+        "pair. At equal epochs a smaller set also means fewer optimiser steps; the control trains on "
+        "it for as many steps as the largest takes. A gain is what more steps bring on the same "
+        "images plus what more images bring at equal steps.",
         [*([conclusion] if len(asked) > 1 else []), *sentences],
         tables,
     )
+
+
+def _steps_table(panel: Panel) -> list[TextTable]:
+    """Accuracy at equal steps over the sizes beneath that at equal epochs, where there are controls."""
+    last = panel.fractions[-1]
+    lines = []
+    for method in panel.methods:
+        large = panel.entry(method, last)
+        fair = {f: e for f in panel.fractions[:-1]
+                if _equal_steps(e := panel.control(method, f), large)}  # fmt: skip
+        if fair:
+            cells = [_both(panel.entry(method, f), fair.get(f)) for f in panel.fractions]
+            lines.append([method, *cells])
+    heads = ["method", *map(share, panel.fractions)]
+    caption = f"{panel.pair}, accuracy % at equal epochs, and beneath it at as many steps as at "
+    return [TextTable(caption + share(last), heads, lines)] if lines else []
+
+
+def _both(epochs: Entry, steps: Entry | None) -> str:
+    """A cell with both accuracies."""
+    texts = [_plain(epochs), *([f"{_plain(steps)} at equal steps"] if steps else [])]
+    return "\n".join(texts)
+
+
+def _plain(entry: Entry) -> str:
+    return percent(entry.summary).removesuffix(" %") if entry.summary else "–"
+
+
+def _left_out(panel: Panel) -> list[str]:
+    """Which controls are none, since they took another number of steps than the largest size."""
+    last = panel.fractions[-1]
+    told = []
+    for (method, fraction), control in panel.controls.items():
+        large = panel.entry(method, last)
+        if control.done and large.done and not _equal_steps(control, large):
+            took, takes = (_steps_text(entry) for entry in (control, large))
+            told.append(f"{method} at {share(fraction)} ({took} steps, {takes} at {share(last)})")
+    if not told:
+        return []
+    return [f"{panel.pair}, left out as controls, since their steps are not equal: {listed(told)}."]
+
+
+def _steps_text(entry: Entry) -> str:
+    steps = entry.typical("steps")
+    return "unknown" if steps is None else f"{steps:,.0f}"
 
 
 def _table(pair: str, sizes: tuple[float, float], each: Sequence[Sensitivity]) -> TextTable:
@@ -134,15 +182,17 @@ def _summary(gains: Gains) -> Summary | None:
     return summarise(list(gains.values())) if gains else None
 
 
-def _sentence(pair: str, sizes: tuple[float, float], each: Sequence[Sensitivity]) -> str:
+def _sentence(panel: Panel, sizes: tuple[float, float], each: Sequence[Sensitivity]) -> str:
     """Who gains the most on one pair, at equal epochs and at equal steps."""
-    verdict = leader({one.method: one.gains for one in each})
+    verdict = leader({one.method: one.gains for one in each}, panel.images)
     best = next(one for one in each if one.method == verdict.candidates[0])
     gain = _summary(best.gains)
     assert gain is not None, "a leader has gains"
     low, high = (share(size) for size in sizes)
     verb = "gains the most" if gain.mean > 0 else "loses the least"
-    text = f"{pair}, from {low} to {high} of the training images: at equal epochs {best.method} "
+    text = (
+        f"{panel.pair}, from {low} to {high} of the training images: at equal epochs {best.method} "
+    )
     text += f"{verb}, {points(gain)}; {certainty(verdict)}."
     left = _summary(best.by_images)
     if left is not None:
@@ -152,7 +202,7 @@ def _sentence(pair: str, sizes: tuple[float, float], each: Sequence[Sensitivity]
             f" Of these, more images bring {signed(left)} points at equal steps, and more steps "
         )
         text += f"on the same images {signed(by_steps)} points."
-    fair = leader({one.method: one.by_images for one in each})
+    fair = leader({one.method: one.by_images for one in each}, panel.images)
     if fair.kind not in ("empty", "only"):
         assert fair.summary is not None
         text += (
@@ -162,7 +212,7 @@ def _sentence(pair: str, sizes: tuple[float, float], each: Sequence[Sensitivity]
     return text
 
 
-def _conclusion(pairs: Mapping[str, Sequence[Sensitivity]]) -> str:
+def _conclusion(pairs: Sequence[tuple[Panel, Sequence[Sensitivity]]]) -> str:
     """Which method is the most sensitive to data size, over all pairs."""
     parts = []
     ways: dict[str, Callable[[Sensitivity], Gains]] = {
@@ -170,7 +220,10 @@ def _conclusion(pairs: Mapping[str, Sequence[Sensitivity]]) -> str:
         "at equal steps": lambda one: one.by_images,
     }
     for how, gains in ways.items():
-        found = {p: leader({one.method: gains(one) for one in each}) for p, each in pairs.items()}
+        found = {
+            panel.pair: leader({one.method: gains(one) for one in each}, panel.images)
+            for panel, each in pairs
+        }
         tested = {p: v for p, v in found.items() if v.kind in ("resolved", "unresolved")}
         if tested:
             parts.append(f"{how}, {_tally(tested)}")

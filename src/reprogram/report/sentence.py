@@ -1,26 +1,13 @@
-"""The answer in a sentence or two, computed from the rows and never written by hand."""
+"""Numbers and verdicts in words, as every part of the report writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reprogram.report.panels import Panel
-from reprogram.report.statistics import Comparison, Summary, compare
+from reprogram.report.statistics import Summary
 from reprogram.report.verdict import Verdict
 
-__all__ = ["answer", "answer_for", "certainty", "is_prompt", "listed", "percent", "points"]
-__all__ += ["runs_text", "share", "signed"]
-
-# How a reader calls a target; any other is "the NAME test images".
-_CALLED = {"digits": "the digits"}
-_BASELINES = {
-    "linear-probe": "a linear probe on the same network",
-    "head-finetune": "a new head on its features",
-    "full-finetune": "full fine-tuning",
-}
-
-
-MAX_NAMED = 4  # pairs in a sentence
+__all__ = ["certainty", "listed", "percent", "points", "runs_text", "share", "signed"]
 
 
 def percent(summary: Summary) -> str:
@@ -57,160 +44,27 @@ def signed(difference: Summary | None) -> str:
 
 
 def certainty(verdict: Verdict) -> str:
-    """How sure it is who is ahead, with n.
+    """How sure it is who is ahead, with the n of the tests.
 
-    >>> certainty(Verdict("unresolved", ("a", "b"), Summary(3, 0.9, 0.1)))
-    'not resolved against b (n = 3, Holm)'
+    >>> certainty(Verdict("unresolved", ("a", "b"), Summary(3, 0.9, 0.1), runs=(2,)))
+    'not resolved against b (n = 2, Holm)'
     """
     assert verdict.summary is not None, "somebody is ahead"
-    runs = f"n = {verdict.summary.n}"
     if verdict.kind == "only":
-        return f"no other method to compare it with, {runs}"
+        return f"no other method to compare it with, n = {verdict.summary.n}"
     if verdict.kind == "single":
-        return f"{runs}: one run a cell resolves no difference"
-    tested = f"({runs}, Holm)"
+        if not any(verdict.runs):
+            return "no seed in common with another method: not tested"
+        return "n = 1: one run in common resolves no difference"
+    tested = f"({runs_text(verdict.runs)}, Holm)"
     if verdict.kind == "unresolved":
         return f"not resolved against {listed(verdict.candidates[1:])} {tested}"
     return f"resolved against every other method {tested}"
 
 
-def is_prompt(method: str) -> bool:
-    """Whether a method trains a prompt in front of the frozen network."""
-    return method not in _BASELINES and not method.startswith("none+")
-
-
-def answer(panels: Sequence[Panel]) -> str:
-    """What was found, with n: for one or two pairs in numbers, for more as a tally over targets."""
-    told = [sentence for panel in panels if (sentence := answer_for(panel))]
-    if len(told) <= 2:
-        return " ".join(told)
-    return _tally(panels)
-
-
-def _tally(panels: Sequence[Panel]) -> str:
-    """On which pairs the best prompt is ahead of its rival, on which behind.
-
-    The rival is the best frozen baseline; full fine-tuning where no pair has one.
-    """
-    names = ("linear-probe", "head-finetune")
-    probed = any(p.entry(m, _at_largest(p)[1]).done for p in panels for m in names)
-    rivals, rival = (
-        (names, "the best probe") if probed else (("full-finetune",), "full fine-tuning")
-    )
-    groups: dict[str, dict[str, Summary | None]] = {"ahead": {}, "behind": {}, "unresolved": {}}
-    sources = {panel.source for panel in panels}
-    runs: dict[str, Summary] = {}
-    for panel in panels:
-        name = panel.target if len(sources) == 1 else f"{panel.source} → {panel.target}"
-        found, fraction = _at_largest(panel)
-        runs |= {f"{name} {method}": summary for method, summary in found.items()}
-        prompts = sorted((m for m in found if is_prompt(m)), key=lambda m: -found[m].mean)
-        frozen = [m for m in rivals if m in found]
-        if not prompts or not frozen:
-            continue
-        against = _against_best(panel, prompts[0], frozen, fraction, found)
-        if against.difference is None or not against.resolved:
-            groups["unresolved"][name] = None
-        else:
-            side = "ahead" if against.difference.mean > 0 else "behind"
-            groups[side][name] = against.difference
-    total = sum(map(len, groups.values()))
-    parts = [
-        f"{words} on {_places(groups[side], total)}"
-        for side, words in (
-            ("ahead", f"ahead of {rival}"),
-            ("behind", "behind it" if groups["ahead"] else f"behind {rival}"),
-            ("unresolved", f"not resolved against {rival}"),
-        )
-        if groups[side]
-    ]
-    if not parts:
-        return f"Results on {len(panels)} pairs of source and target ({_runs(runs)})."
-    text = "With the network frozen, the best prompt is " + "; ".join(parts)
-    return f"{text} ({_runs(runs)}, paired by seed, Holm-corrected)."
-
-
-def _places(found: dict[str, Summary | None], total: int) -> str:
-    """Pairs by name with their differences; many of them as a count with the range."""
-    if len(found) <= MAX_NAMED:
-        return listed([f"{n} ({points(d)})" if d else n for n, d in found.items()])
-    sizes = [100 * abs(difference.mean) for difference in found.values() if difference]
-    span = f" ({min(sizes):.1f} to {max(sizes):.1f} points)" if sizes else ""
-    return f"{len(found)} of {total} pairs{span}"
-
-
 def listed(names: Sequence[str]) -> str:
     """Names in a sentence: a, b and c."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _at_largest(panel: Panel) -> tuple[dict[str, Summary], float]:
-    """Every method's summary at the largest data size with any result, and that size."""
-    fraction = max((f for (_, f), e in panel.entries.items() if e.done), default=1.0)
-    entries = {m: panel.entry(m, fraction).summary for m in panel.methods}
-    return {m: s for m, s in entries.items() if s is not None}, fraction
-
-
-def _against_best(
-    panel: Panel, prompt: str, frozen: Sequence[str], fraction: float, found: dict[str, Summary]
-) -> Comparison:
-    """The prompt against the best frozen baseline, Holm-corrected over all of them."""
-    accuracies = {m: panel.entry(m, fraction).by_seed for m in [prompt, *frozen]}
-    rival = max(frozen, key=lambda m: found[m].mean)
-    return next(c for c in compare(prompt, accuracies) if c.other == rival)
-
-
-def answer_for(panel: Panel) -> str:
-    """Prompt, probes and full fine-tuning on one target at its largest training set.
-
-    Returns:
-        One to three sentences; empty where nothing has finished.
-    """
-    found, fraction = _at_largest(panel)
-    if not found:
-        return ""
-    prompts = [m for m in found if is_prompt(m)]
-    called = _CALLED.get(panel.target, f"the {panel.target} test images")
-    if not prompts:
-        best = max(found, key=lambda m: found[m].mean)
-        text = f"{best} reads {percent(found[best])} of {called}"
-        text += f", the most of {len(found)} methods" if len(found) > 1 else ""
-        return f"{text} ({_runs(found)})."
-    prompt = max(prompts, key=lambda m: found[m].mean)
-    size = panel.cost(prompt, "trainable_parameters")
-    noun = f"a {size:,.0f}-parameter prompt" if size else "a prompt"
-    first = f"With the network frozen, {noun} ({prompt}) reads {percent(found[prompt])} of {called}"
-    probes = [f"{_BASELINES[m]} {percent(found[m])}" for m in _BASELINES if m in found]
-    full = probes.pop() if probes and "full-finetune" in found else ""
-    text = first + "".join(f"; {probe}" for probe in probes) + "."
-    if full:
-        cost = panel.cost("full-finetune", "trainable_parameters")
-        trained = f", which trains {cost:,.0f} parameters," if cost else ""
-        what, value = "Full fine-tuning", percent(found["full-finetune"])
-        text += f" {what}{trained} reads {value}."
-    return f"{text} {_resolution(panel, prompt, fraction, found)}"
-
-
-def _resolution(panel: Panel, prompt: str, fraction: float, found: dict[str, Summary]) -> str:
-    """How sure the first comparison is: the prompt against the best frozen baseline."""
-    frozen = [m for m in ("linear-probe", "head-finetune") if m in found]
-    if not frozen:
-        return f"({_runs(found)}.)"
-    against = _against_best(panel, prompt, frozen, fraction, found)
-    rival = against.other
-    if against.difference is None or against.p_value is None:
-        return f"({_runs(found)}; one run a cell resolves no difference.)"
-    if not against.resolved:
-        return f"(Prompt against {rival}: not resolved; {_runs(found)}.)"
-    which = "ahead of" if against.difference.mean > 0 else "behind"
-    text = f"The prompt is {points(against.difference)} {which} {rival}"
-    p = "< 0.001" if against.p_value < 0.001 else f"= {against.p_value:.3f}"
-    return f"{text} ({_runs(found)}, paired by seed, Holm p {p})."
-
-
-def _runs(found: dict[str, Summary]) -> str:
-    """How many runs stand behind the means."""
-    return runs_text([s.n for s in found.values()])
 
 
 def runs_text(counts: Iterable[int]) -> str:

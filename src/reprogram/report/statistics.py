@@ -61,20 +61,31 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def paired_difference(
-    first: Mapping[Hashable, float], second: Mapping[Hashable, float]
+    first: Mapping[Hashable, float], second: Mapping[Hashable, float], images: float | None = None
 ) -> tuple[Summary | None, float | None]:
     """The mean of first - second over the seeds in both, and the p-value of a paired t test.
+
+    Two or three seeds may agree by luck, so the variance of a difference d is not taken to be less
+    than the test images allow: hits on n images that differ in d n of them have at least
+
+        d (1 - d) / n,
+
+    reached where one method is right wherever the other is, in the variance that stands behind
+    McNemar's test (McNemar 1947; Dietterich 1998, "Approximate statistical tests for comparing
+    supervised classification learning algorithms"); Bouthillier et al. 2021 ("Accounting for
+    variance in machine learning benchmarks") take the test set's binomial variance for the least
+    that a comparison has.
 
     Args:
         first: A value for each seed.
         second: The same of another method.
+        images: Test images n that each value is a share of; None where it is no such share.
 
     Returns:
         The summary of the differences (None without a common seed) and the two-sided p-value
-        (None for fewer than two pairs). Equal differences have no spread: p is 1 where they are
-        0 and 0 elsewhere.
+        (None for fewer than two pairs; 1 where there is no spread at all).
     """
-    from scipy.special import stdtr
+    from scipy.special import stdtr, stdtrit
 
     differences = [first[seed] - second[seed] for seed in first if seed in second]
     if not differences:
@@ -83,10 +94,15 @@ def paired_difference(
     if summary.n == 1:
         return summary, None
     variance = math.fsum((d - summary.mean) ** 2 for d in differences) / (summary.n - 1)
+    size = abs(summary.mean)
+    if images:
+        variance = max(variance, size * max(0.0, 1.0 - size) / images)
     error = math.sqrt(variance / summary.n)
     if error < 1e-12:  # rounding alone
-        return summary, 1.0 if abs(summary.mean) < 1e-12 else 0.0
-    return summary, 2.0 * float(stdtr(summary.n - 1, -abs(summary.mean) / error))
+        return summary, 1.0
+    half_width = float(stdtrit(summary.n - 1, 0.975)) * error
+    p_value = 2.0 * float(stdtr(summary.n - 1, -size / error))
+    return Summary(summary.n, summary.mean, half_width), p_value
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -107,17 +123,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compare(
-    method: str, accuracies: Mapping[str, Mapping[Hashable, float]], *, alpha: float = 0.05
+    method: str,
+    accuracies: Mapping[str, Mapping[Hashable, float]],
+    *,
+    images: float | None = None,
+    alpha: float = 0.05,
 ) -> list[Comparison]:
     """One method against every other, in pairs by seed, Holm-corrected over them.
 
     Args:
         method: The method that the others are subtracted from.
         accuracies: For each method its value for each seed.
+        images: As for :func:`paired_difference`.
         alpha: The level below which a difference counts as resolved.
     """
     others = [other for other in accuracies if other != method]
-    pairs = [paired_difference(accuracies[method], accuracies[other]) for other in others]
+    pairs = [paired_difference(accuracies[method], accuracies[other], images) for other in others]
     corrected = iter(holm([p for _, p in pairs if p is not None]))
     comparisons = []
     for other, (difference, p_value) in zip(others, pairs, strict=True):

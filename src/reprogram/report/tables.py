@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["bytes_text", "markdown_table", "rich_table", "rows_csv", "table_csv", "tex_table"]
 __all__ += ["cell_text", "counts_text", "markdown_lines", "markdown_text", "tex_lines", "tex_text"]
-__all__ += ["one_size", "pair_lines", "text_table"]
+__all__ += ["csv_text", "methods_of", "one_size", "pair_lines", "text_table"]
 
 _WIDTH = 80
 _ABSENT = {"missing": "-", "failed": "fail", "skipped": "skip"}
 _FIRST_COLUMNS = ["source", "target", "method", "data_fraction", "noise", "seed", "status"]
 _FIRST_COLUMNS += ["accuracy", "n_train", "n_val", "n_test"]
+_COSTS = ["n_train", "trainable_parameters", "stored_bytes"]
 _NESTED = ("history",)  # a curve is no cell of a table
 
 
@@ -172,10 +173,15 @@ def tex_table(panel: Panel) -> str:
 
 def pair_lines(panels: Sequence[Panel]) -> tuple[list[str], list[list[str]]]:
     """Many pairs that were run at one size: a line a pair, a column a method."""
-    lines = [
-        [p.pair, *(cell_text(p, method, p.fractions[0]) for method in p.methods)] for p in panels
-    ]
-    return ["source → target", *panels[0].methods], lines
+    methods = methods_of(panels)
+    lines = [[p.pair, *(cell_text(p, m, p.fractions[0]) for m in methods)] for p in panels]
+    return ["source → target", *methods], lines
+
+
+def methods_of(panels: Sequence[Panel]) -> list[str]:
+    """The methods of any of the panels, in the order of the panel with the most."""
+    longest = max(panels, key=lambda panel: len(panel.methods))
+    return list(dict.fromkeys(m for panel in [longest, *panels] for m in panel.methods))
 
 
 def one_size(panels: Sequence[Panel]) -> bool:
@@ -234,9 +240,13 @@ def _line_cells(panel: Panel) -> Iterable[list[str]]:
 
 
 def table_csv(panels: Sequence[Panel]) -> str:
-    """Every cell with n, mean and interval; no times; sorted: equal results are equal files."""
+    """Every cell with n, mean and interval; no times; sorted: equal results are equal files.
+
+    The pool has a column where a pair was run on several.
+    """
     heads = ["source", "target", "noise", "method", "data_fraction", "status", "n", "mean"]
-    heads += ["half_width", "n_train", "trainable_parameters", "stored_bytes"]
+    heads += ["half_width", *_COSTS]
+    pools = any(panel.pool for panel in panels)
     lines: list[list[str]] = []
     for panel in panels:
         cells = {(m, f): panel.entry(m, f) for m in panel.methods for f in panel.fractions}
@@ -245,11 +255,12 @@ def table_csv(panels: Sequence[Panel]) -> str:
             s = entry.summary
             numbers = [str(s.n if s else 0), f"{s.mean:.6f}" if s else ""]
             half = f"{s.half_width:.6f}" if s and s.half_width is not None else ""
-            costs = [entry.typical(key) for key in heads[-3:]]
+            costs = [entry.typical(key) for key in _COSTS]
             place = [panel.source, panel.target, str(panel.noise), method, f"{fraction:g}"]
             written = ["" if cost is None else f"{cost:.0f}" for cost in costs]
             lines.append([*place, entry.status, *numbers, half, *written])
-    return _csv([heads, *lines])
+            lines[-1] += [panel.pool] if pools else []
+    return csv_text([[*heads, *(["train_pool"] if pools else [])], *lines])
 
 
 def rows_csv(rows: Sequence[Row]) -> str:
@@ -258,7 +269,7 @@ def rows_csv(rows: Sequence[Row]) -> str:
     found = {key for row in rows for key in row if key not in _NESTED}
     heads = [*_FIRST_COLUMNS, *sorted(found - set(_FIRST_COLUMNS))]
     lines = [[str(noise_of(r)) if h == "noise" else _plain(r.get(h)) for h in heads] for r in rows]
-    return _csv([heads, *lines])
+    return csv_text([heads, *lines])
 
 
 def _plain(value: Any) -> str:
@@ -270,7 +281,7 @@ def _plain(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def _csv(lines: Iterable[Sequence[str]]) -> str:
+def csv_text(lines: Iterable[Sequence[str]]) -> str:
     """Lines of cells as CSV with plain line feeds, the same on every system."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(lines)

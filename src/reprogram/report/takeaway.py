@@ -12,7 +12,12 @@ from reprogram.report.sentence import listed, points, share
 from reprogram.report.tables import bytes_text
 from reprogram.report.verdict import Verdict
 
-__all__ = ["limit_text", "noise_takeaways", "pair_takeaways", "takeaway"]
+__all__ = ["FAMILY", "limit_text", "noise_takeaways", "pair_takeaways", "takeaway"]
+
+FAMILY = (
+    "Each field is tested by itself, Holm-corrected over its methods. Fields share runs, seeds and "
+    "test images: counts of fields are not corrected over them."
+)
 
 
 def limit_text(budget: Budget) -> str:
@@ -21,9 +26,20 @@ def limit_text(budget: Budget) -> str:
         return "no limit"
     if budget.cost == "stored_bytes":
         return f"at most {bytes_text(budget.limit)} stored"
-    if budget.cost == "seconds":
-        return f"at most {budget.limit:,.3g} s of training"
+    if budget.cost == "training_flops":
+        return f"at most {operations_text(budget.limit)} of training"
     return f"at most {budget.limit:,.0f} trained parameters"
+
+
+def operations_text(count: float) -> str:
+    """A number of floating-point operations in two digits.
+
+    >>> operations_text(1.24e13), operations_text(3.4e9)
+    ('12 TFLOP', '3.4 GFLOP')
+    """
+    units = [(1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP")]
+    unit, name = next((u for u in units if count >= 0.995 * u[0]), (1.0, "FLOP"))
+    return f"{float(f'{count / unit:.2g}'):g} {name}"
 
 
 def _frozen(choices: Sequence[Budget]) -> list[Budget]:
@@ -41,23 +57,32 @@ def takeaway(clean: Sequence[Panel], choices: Sequence[Budget]) -> str:
 
 
 def _tally(found: Sequence[Verdict]) -> str:
-    """Who is ahead in how many fields; "" where nothing has been run."""
+    """Who is ahead in how many fields that were tested; "" where nothing has been run."""
+    kinds = [verdict.kind for verdict in found]
+    tested = kinds.count("resolved") + kinds.count("unresolved")
     wins: dict[str, int] = {}
     for verdict in found:
-        if verdict.kind in ("resolved", "single"):
+        if verdict.kind == "resolved":
             wins[verdict.candidates[0]] = wins.get(verdict.candidates[0], 0) + 1
     ranked = sorted(wins, key=lambda method: (-wins[method], method))
-    leads = [f"{method} in {wins[method]}" for method in ranked]
+    of = f"of {_count(tested, 'tested field')}"
     parts = []
-    if leads:
-        leads[0] = f"{ranked[0]} is ahead in {wins[ranked[0]]} of {len(found)} fields"
+    if ranked:
+        leads = [f"{method} in {wins[method]}" for method in ranked]
+        leads[0] = f"{ranked[0]} is ahead in {wins[ranked[0]]} {of}"
         parts = [listed(leads)]
-    if undecided := sum(verdict.kind == "unresolved" for verdict in found):
-        count = f"{undecided} {'is' if undecided == 1 else 'are'}"
+    if undecided := kinds.count("unresolved"):
+        verb = "is" if undecided == 1 else "are"
+        parts.append(f"{undecided} {'' if ranked else of + ' '}{verb} not resolved")
+    if single := kinds.count("single"):
         parts.append(
-            f"{count} not resolved" if leads else f"{undecided} of {len(found)} are not resolved"
+            f"{_count(single, 'field')} with one run a method {'is' if single == 1 else 'are'} not tested"
         )
     return "; ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def pair_takeaways(clean: Sequence[Panel], choices: Sequence[Budget]) -> list[str]:
@@ -73,19 +98,22 @@ def _pair(panel: Panel, choices: Sequence[Budget]) -> str:
         return ""
     each = [verdicts(panel, fraction, asked) for fraction in sizes]
     within, free = ([found[i] for found in each] for i in (0, -1))
-    where = f"On {panel.target} (from {panel.source})"
-    text = ""
-    if len(asked) > 1 and within != free and (told := _spans(panel, sizes, within)):
-        text = f"{where}, with {limit_text(asked[0])}: {'; '.join(told)}. "
+    where = f"On {panel.place} (from {panel.source})"
+    told = {i: "; ".join(_spans(panel, sizes, found)) for i, found in ((0, within), (-1, free))}
+    if len(asked) > 1 and told[0] and told[0] != told[-1]:
+        start = f"{where}, with {limit_text(asked[0])}: {told[0]}. With"
+    else:
+        start = f"{where}, with"
     needed = _needed(panel, free)
-    allowed = f"with {needed} trained parameters allowed" if needed else "without a limit"
-    start = f"{allowed[0].upper()}{allowed[1:]}" if text else f"{where}, {allowed}"
-    return f"{text}{start}: {'; '.join(_spans(panel, sizes, free))}."
+    allowed = f"{needed} trained parameters allowed" if needed else "no limit"
+    if not needed and told[0] == told[-1] and len(asked) > 1:
+        allowed = f"{limit_text(asked[0])} or with no limit"
+    return f"{start} {allowed}: {told[-1]}."
 
 
 def _needed(panel: Panel, free: Iterable[Verdict]) -> str:
-    """How many trained parameters the winners without a limit need, where that is known."""
-    winners = {verdict.candidates[0] for verdict in free if verdict.candidates}
+    """How many trained parameters the winners without a limit need, where somebody wins."""
+    winners = {v.candidates[0] for v in free if v.candidates and v.kind != "unresolved"}
     needed = [c for m in winners if (c := panel.cost(m, "trainable_parameters")) is not None]
     return _amount(max(needed)) if needed else ""
 
@@ -100,11 +128,11 @@ def _amount(count: float) -> str:
 
 
 def _spans(panel: Panel, sizes: Sequence[float], found: Sequence[Verdict]) -> list[str]:
-    """A clause for every run of sizes with the same outcome."""
+    """A clause for every run of sizes with the same winner, and one for all that are open."""
     spans: list[tuple[int, int]] = []  # first and last size
     for i, verdict in enumerate(found):
         before = found[spans[-1][0]] if spans else None
-        if before and (before.kind, _names(before)) == (verdict.kind, _names(verdict)):
+        if before and _outcome(before) == _outcome(verdict):
             spans[-1] = (spans[-1][0], i)
         else:
             spans.append((i, i))
@@ -112,25 +140,27 @@ def _spans(panel: Panel, sizes: Sequence[float], found: Sequence[Verdict]) -> li
     for first, last in spans:
         where = _where(panel, sizes, first, last)
         told += [clause + where for clause in _clause(found[first : last + 1])]
+    open_ = [i for i, verdict in enumerate(found) if verdict.kind == "unresolved"]
+    if len(open_) == 1:
+        told.append("not resolved" + _where(panel, sizes, open_[0], open_[0]))
+    elif open_:
+        which = "any size" if len(open_) == len(sizes) else f"{len(open_)} of {len(sizes)} sizes"
+        told.append(f"not resolved at {which}")
     return told
 
 
-def _names(verdict: Verdict) -> tuple[str, ...]:
-    """What makes two outcomes the same: the winner, or all who cannot be told apart."""
-    if verdict.kind == "unresolved":
-        return tuple(sorted(verdict.candidates))
-    return verdict.candidates[:1]
+def _outcome(verdict: Verdict) -> tuple[str, tuple[str, ...]]:
+    """What makes two outcomes the same: the kind and the winner, or that there is none."""
+    return verdict.kind, () if verdict.kind == "unresolved" else verdict.candidates[:1]
 
 
 def _clause(span: Sequence[Verdict]) -> list[str]:
     """Who wins over a run of sizes, by how much at least."""
     kind, best = span[0].kind, span[0].candidates[:1]
-    if kind == "empty":
+    if kind in ("empty", "unresolved"):
         return []
     if kind == "only":
         return [f"{best[0]} is alone"]
-    if kind == "unresolved":
-        return [f"not resolved between {listed(sorted(span[0].candidates))}"]
     gaps = [v.against for v in span if v.against is not None and v.against.difference is not None]
     closest = min(gaps, key=lambda c: c.difference.mean if c.difference else 0.0, default=None)
     if closest is None or closest.difference is None:  # the others share no seed with the best

@@ -21,21 +21,26 @@ class Verdict:
         candidates: Who may be the best; the one with the highest mean first.
         summary: The value of the first candidate.
         against: The runner-up by mean and the difference from it.
+        runs: Trials in common that each comparison stands on: with every other method where the
+            best is ahead, with those that cannot be told apart from it where it is not.
     """
 
     kind: str
     candidates: tuple[str, ...] = ()
     summary: Summary | None = None
     against: Comparison | None = None
+    runs: tuple[int, ...] = ()
 
 
-def leader(values: Mapping[str, Mapping[Hashable, float]]) -> Verdict:
+def leader(values: Mapping[str, Mapping[Hashable, float]], images: float | None = None) -> Verdict:
     """The method with the highest mean, compared with every other in pairs by trial, Holm-corrected.
 
     Args:
         values: For each method its value in each trial; a method without a trial is left out.
+        images: Test images that each value is a share of, which bound its variance
+            (:func:`~reprogram.report.statistics.paired_difference`); None where it is no share.
 
-    >>> leader({"a": {0: 0.9, 1: 0.8}, "b": {0: 0.5, 1: 0.4}}).kind
+    >>> leader({"a": {0: 0.9, 1: 0.81}, "b": {0: 0.5, 1: 0.4}}).kind
     'resolved'
     """
     values = {method: found for method, found in values.items() if found}
@@ -46,9 +51,11 @@ def leader(values: Mapping[str, Mapping[Hashable, float]]) -> Verdict:
     best, summary = ranked[0], summaries[ranked[0]]
     if len(ranked) == 1:
         return Verdict("only", (best,), summary)
-    comparisons = {c.other: c for c in compare(best, {m: values[m] for m in ranked})}
+    found = compare(best, {m: values[m] for m in ranked}, images=images)
+    comparisons = {c.other: c for c in found}
     against = comparisons[ranked[1]]
-    if all(c.p_value is None for c in comparisons.values()):
-        return Verdict("single", (best,), summary, against)
     ties = tuple(m for m in ranked[1:] if not comparisons[m].resolved)
-    return Verdict("unresolved" if ties else "resolved", (best, *ties), summary, against)
+    runs = tuple(len(values[best].keys() & values[m].keys()) for m in ties or ranked[1:])
+    if all(c.p_value is None for c in found):
+        return Verdict("single", (best,), summary, against, runs)
+    return Verdict("unresolved" if ties else "resolved", (best, *ties), summary, against, runs)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reprogram.figures import distance_scatter, inline_svg
-from reprogram.report.distance import DomainPair, domain_pairs
+from reprogram.figures import PairMark, distance_scatter, inline_svg
+from reprogram.report.distance import PRIMARY, DomainPair, domain_pairs
 from reprogram.report.panels import CONTROL, Row
-from reprogram.report.regression import Effect, Regression, regress
+from reprogram.report.regression import Effect, Regression, corrected, regress
 from reprogram.report.section import FigureGroup, Section, TextTable
 from reprogram.report.sentence import listed
 from reprogram.report.statistics import holm
@@ -16,6 +16,7 @@ __all__ = ["distance_figures", "distance_section"]
 
 ACCURACY = "source accuracy"  # on its own test images, beside the distances
 ALPHA = 0.05
+FEW = 10  # pairs of one kind; with fewer a slope of their own would be noise
 
 # (distance, method) -> what explains the method's accuracy
 Regressions = Mapping[tuple[str, str], Regression]
@@ -26,7 +27,7 @@ def distance_section(rows: Sequence[Row], methods: Sequence[str]) -> Section | N
     pairs = _pairs(rows, methods)
     if not pairs:
         return None
-    measures = sorted({m for found in pairs.values() for pair in found for m in pair.distance})
+    measures = _measures(pairs)
     found = {
         (measure, method): regression
         for measure in measures
@@ -36,14 +37,18 @@ def distance_section(rows: Sequence[Row], methods: Sequence[str]) -> Section | N
     lead = (
         "Pairs that share a source or a target are not independent: n is domains, not marks. "
         "Effects are percentage points of target accuracy for one standard deviation more, from "
-        "least squares on the means of the pairs; beneath them the range when one domain is left "
-        "out. p is of a permutation of domains, not corrected for the number of rows; the "
-        "sentences correct it (Holm)."
+        "least squares on the means of the pairs; beneath them a 95 % interval, a jackknife over "
+        "domains with Student t. p is of a permutation of domains. One distance, "
+        f"{PRIMARY}, was fixed beforehand and is tested alone; the others are secondary, and the "
+        "sentences correct them (Holm)."
     )
     sentences = [_sentence(method, found) for method in pairs if any(m == method for _, m in found)]
     if not sentences:
         sentences = ["Too few pairs of domains, or no two distances: no effect can be estimated."]
+    if found and (text := _limit(list(found.values()), measures)):
+        sentences.append(text)
     tables = [_table(found)] if found else []
+    tables.append(_distances(next(iter(pairs.values())), measures))
     return Section("distance", "Distance", "Accuracy against distance", lead, sentences, tables)
 
 
@@ -51,6 +56,41 @@ def _pairs(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, list[Domain
     """The pairs of domains of each method that has any."""
     names = [method for method in methods if not method.endswith(CONTROL)]
     return {method: found for method in names if (found := domain_pairs(rows, method))}
+
+
+def _measures(pairs: Mapping[str, Sequence[DomainPair]]) -> list[str]:
+    """Every distance, the primary first."""
+    names = {m for found in pairs.values() for pair in found for m in pair.distance}
+    return sorted(names, key=lambda name: (name != PRIMARY, name))
+
+
+def _distances(pairs: Sequence[DomainPair], measures: Sequence[str]) -> TextTable:
+    """The measured distances with their intervals."""
+    lines = [
+        [
+            f"{pair.source} → {pair.target}",
+            {True: "same", False: "other", None: "–"}[pair.same_classes],
+            "–" if pair.source_accuracy is None else f"{100 * pair.source_accuracy:.1f} %",
+            *(_distance(pair, measure) for measure in measures),
+        ]
+        for pair in pairs
+    ]
+    heads = ["pair", "classes", "source accuracy", *measures]
+    return TextTable("Distances of the image sets, 95 % intervals beneath", heads, lines)
+
+
+def _distance(pair: DomainPair, measure: str) -> str:
+    """A distance, and its interval beneath."""
+    if measure not in pair.distance:
+        return "–"
+    text = _number(pair.distance[measure])
+    if measure in pair.interval:
+        text += f"\n{' to '.join(map(_number, pair.interval[measure]))}"
+    return text
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−") if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _table(found: Regressions) -> TextTable:
@@ -64,7 +104,7 @@ def _table(found: Regressions) -> TextTable:
         lines.append(
             [
                 f"{measure}\n{method}",
-                _points(one.distance.alone),
+                _points(one.distance.alone) if source else _effect(one.distance),
                 _effect(one.distance) if source else "–",
                 _p(one.distance.p_value),
                 _points(source.alone) if source else "–",
@@ -85,11 +125,10 @@ def _points(effect: float) -> str:
 
 
 def _effect(effect: Effect) -> str:
-    """The partial effect, and its range when a domain is left out beneath."""
-    assert effect.beside is not None, "there is another regressor"
-    if effect.span is None:
-        return _points(effect.beside)
-    return f"{_points(effect.beside)}\n{_points(effect.span[0])} to {_points(effect.span[1])}"
+    """The effect, and its interval beneath."""
+    if effect.interval is None:
+        return _points(effect.size)
+    return f"{_points(effect.size)}\n{' to '.join(map(_points, effect.interval))}"
 
 
 def _p(value: float | None) -> str:
@@ -97,75 +136,113 @@ def _p(value: float | None) -> str:
 
 
 def _sentence(method: str, found: Regressions) -> str:
-    """What distance and source accuracy do to one method, over all distances."""
+    """What distance and source accuracy do to one method: the primary distance, then the others."""
     mine = {measure: one for (measure, m), one in found.items() if m == method}
-    apart = {measure: one for measure, one in mine.items() if one.source is not None}
-    used = apart or mine
-    first = next(iter(used.values()))
-    kinds = listed(list(used)) if len(used) <= 3 else f"{len(used)} distances"
-    effects = {measure: _size(one.distance) for measure, one in used.items()}
-    held = " at equal source accuracy" if apart else ""
-    text = f"{method} ({first.domains} domains, {first.pairs} pairs): one standard deviation more "
-    text += f"distance{held} changes target accuracy by {_range(list(effects.values()))} points "
-    tried = f"{first.permutations:,} permutations of domains"
-    distances = [one.distance for one in used.values()]
-    text += f"({kinds}); {_resolution(distances, list(used), tried)}."
-    if not apart:
-        return text + " Source accuracy is not known for all pairs, does not differ, or is the "\
-            "distance itself: its effect is not set apart."  # fmt: skip
-    sources = [one.source for one in apart.values() if one.source is not None]
-    text += " One standard deviation more source accuracy at equal distance changes it by "
-    text += f"{_range([_size(effect) for effect in sources])} points; "
-    return text + f"{_resolution(sources, list(apart), tried)}."
+    name, first = next(iter(mine.items()))
+    parts = [f"{method} ({_design(first)}):"]
+    values = corrected({measure: one.distance for measure, one in mine.items()})
+    if name == PRIMARY:
+        held = " at equal source accuracy" if first.source else ""
+        parts.append(
+            f"one standard deviation more {name}{held} changes target accuracy by "
+            f"{_told(first.distance, values.get(name))}."
+        )
+    others = {measure: one.distance for measure, one in mine.items() if measure != PRIMARY}
+    if others:
+        parts.append(_secondary(others, values))
+    if first.source is None:
+        parts.append(
+            "Source accuracy is not known for all pairs, does not differ, or is the distance "
+            "itself: its effect is not set apart."
+        )
+    else:
+        parts.append(
+            f"One standard deviation more source accuracy at equal {name} changes it by "
+            f"{_told(first.source, first.source.p_value)}."
+        )
+    return " ".join(parts)
 
 
-def _size(effect: Effect) -> float:
-    """The effect beside the other regressor, or alone where there is no other."""
-    return effect.alone if effect.beside is None else effect.beside
+def _design(one: Regression) -> str:
+    """What the numbers of a method rest on."""
+    text = f"{one.domains} domains, {one.pairs} pairs"
+    if 0 < one.disjoint < one.pairs:
+        text += f", {one.disjoint} of them of other classes, which have a level of their own"
+        if one.disjoint < FEW:
+            text += " and are too few for a slope of their own"
+    return text
 
 
-def _range(effects: Sequence[float]) -> str:
-    """One number, or the smallest and the largest."""
-    low, high = _points(min(effects)), _points(max(effects))
-    return low if low == high else f"{low} to {high}"
+def _told(effect: Effect, p: float | None) -> str:
+    """Points, the interval, and whether it is resolved."""
+    text = f"{_points(effect.size)} points"
+    if effect.interval is not None:
+        text += f" (95 % interval {' to '.join(map(_points, effect.interval))})"
+    if p is None:
+        return f"{text}, untested: no permutation of domains keeps the design"
+    return f"{text}, {'resolved' if p < ALPHA else 'not resolved'} (p {p:.3f})"
 
 
-def _resolution(effects: Sequence[Effect], measures: Sequence[str], tried: str) -> str:
-    """Which of them are resolved, Holm-corrected over the distances."""
-    values = [effect.p_value for effect in effects]
-    tested = [(m, v) for m, v in zip(measures, values, strict=True) if v is not None]
-    if not tested:
-        return "no permutation of domains keeps the design, so nothing is tested"
-    corrected = holm([value for _, value in tested])
-    sure = [m for (m, _), p in zip(tested, corrected, strict=True) if p < ALPHA]
-    smallest = f"smallest Holm p {min(corrected):.3f} of {tried}"
-    if not sure:
-        return f"not resolved ({smallest})"
-    which = "resolved" if len(sure) == len(measures) else f"resolved for {listed(sure)}"
-    return f"{which} ({smallest})"
+def _secondary(effects: Mapping[str, Effect], values: Mapping[str, float]) -> str:
+    """The range of the secondary effects, and which of them are resolved."""
+    sizes = [effect.size for effect in effects.values()]
+    low, high = _points(min(sizes)), _points(max(sizes))
+    span = low if low == high else f"{low} to {high}"
+    sure = [measure for measure in effects if values.get(measure, 1.0) < ALPHA]
+    verdict = f"resolved for {listed(sure)}" if sure else "not resolved"
+    kinds = listed(list(effects)) if len(effects) <= 3 else f"the {len(effects)} other distances"
+    return f"By {kinds}, secondary: {span} points, {verdict}."
+
+
+def _limit(found: Sequence[Regression], measures: Sequence[str]) -> str:
+    """What the number of domains does not allow to be seen; "" where it allows all."""
+    smallest = min(one.smallest_p for one in found)
+    if smallest == 1.0:
+        return ""  # the sentences say that nothing is tested
+    secondary = sum(measure != PRIMARY for measure in measures)
+    alone = smallest >= ALPHA
+    if not alone and (not secondary or holm([smallest] + [1.0] * (secondary - 1))[0] < ALPHA):
+        return ""
+    ways = max(one.permutations for one in found)
+    what = "an effect of any distance" if alone else "an effect of a secondary distance"
+    text = f"This design cannot resolve {what}: {ways:,} permutations of domains allow no p below "
+    text += f"{smallest:.3f}"
+    if not alone:
+        text += f", which is {min(1.0, secondary * smallest):.2f} after Holm over {secondary}"
+    return text + ". Read the effects and their intervals; only more domains would resolve more."
 
 
 def distance_figures(rows: Sequence[Row], methods: Sequence[str]) -> list[FigureGroup]:
     """A scatter for each distance and one for source accuracy, a mark a pair of domains."""
     from markupsafe import Markup
 
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for method, pairs in _pairs(rows, methods).items():
-        for pair in pairs:
-            values = dict(sorted(pair.distance.items()))
-            if pair.source_accuracy is not None:
-                values[ACCURACY] = 100 * pair.source_accuracy
-            for name, value in values.items():
-                found.setdefault(name, {}).setdefault(method, []).append((value, pair.accuracy))
+    pairs = _pairs(rows, methods)
     figures = []
-    for place, (name, marks) in enumerate(found.items()):
-        own = name == ACCURACY
-        words = "source accuracy on its own test images, %" if own else ""
+    for place, name in enumerate([*_measures(pairs), ACCURACY]):
+        marks = {method: marked for method, each in pairs.items() if (marked := _marks(each, name))}
+        if not marks:
+            continue
+        words = "source accuracy on its own test images, %" if name == ACCURACY else ""
         figure = distance_scatter(marks, measure=name, xlabel=words)
         count = max(map(len, marks.values()))
         label = f"Test accuracy on the target against {name}, {count} pairs of domains."
         svg = Markup(inline_svg(figure, label=label, prefix=f"distance{place}"))
-        figures.append(
-            {"svg": svg, "caption": f"{name}; a mark a pair of domains, mean of its runs"}
-        )
+        caption = f"{name}; a mark a pair of domains, mean of its runs"
+        if any(mark.low is not None for each in marks.values() for mark in each):
+            caption += "; bars: 95 % interval of the distance"
+        if any(mark.hollow for each in marks.values() for mark in each):
+            caption += "; hollow: source and target have other classes"
+        figures.append({"svg": svg, "caption": caption})
     return [FigureGroup(figures)] if figures else []
+
+
+def _marks(pairs: Sequence[DomainPair], name: str) -> list[PairMark]:
+    """The pairs that have the distance, or source accuracy."""
+    marks = []
+    for pair in pairs:
+        own = pair.source_accuracy
+        x = pair.distance.get(name) if name != ACCURACY else None if own is None else 100 * own
+        if x is not None:
+            low, high = pair.interval.get(name, (None, None))
+            marks.append(PairMark(x, pair.accuracy, low, high, pair.same_classes is False))
+    return marks

@@ -24,7 +24,7 @@ def size_figures(clean: Sequence[Panel]) -> list[dict[str, Any]]:
             panel.curves,
             images_per_class=panel.per_class,
             chance=panel.chance,
-            title=panel.target,
+            title=panel.place,
             size=(5.3, 4.0),
         )
         ends = "; ".join(f"{m} {100 * p[-1].mean:.1f} %" for m, p in panel.curves.items())

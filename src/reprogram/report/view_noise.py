@@ -9,7 +9,7 @@ from reprogram.figures import Point, inline_svg, severity_curve
 from reprogram.report.panels import Noise, Panel
 from reprogram.report.robustness import NoiseGroup, Scores, noise_groups
 from reprogram.report.section import FigureGroup, Section, TextTable
-from reprogram.report.sentence import certainty, percent, share
+from reprogram.report.sentence import certainty, listed, percent, share
 from reprogram.report.statistics import Summary, summarise
 from reprogram.report.verdict import leader
 from reprogram.report.view_table import css_colour
@@ -39,19 +39,29 @@ def noise_section(everything: Sequence[Panel]) -> Section | None:
         else:
             sentences.append(f"{group_title(group)}: no noise has a result of every method yet.")
         tables.append(_table(group))
-    notes = {str(n) for p in everything for e in p.entries.values() for r in e.done
-             if (n := r.get("noise_note"))}  # fmt: skip
-    sentences += [_strengths(groups), *(f"{note[0].upper()}{note[1:]}." for note in sorted(notes))]
+    sentences += [_strengths(groups), *_notes(everything)]
     return Section(
         "noise",
         "Noise",
         "Accuracy under noise",
         "Relative robustness is noisy over clean accuracy of the same method and seed, averaged over "
-        "the noises that all methods have; a method near chance has little to lose. Severity 0 is "
-        "clean data.",
+        "the noises that all methods have; a method whose clean accuracy cannot be told from chance "
+        "is not ranked by it. Severity 0 is clean data.",
         [sentence for sentence in sentences if sentence],
         tables,
     )
+
+
+def _notes(everything: Sequence[Panel]) -> list[str]:
+    """What was done before a noise, once for all noises that it was done before."""
+    notes = {str(n) for p in everything for e in p.entries.values() for r in e.done
+             if (n := r.get("noise_note"))}  # fmt: skip
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for note in sorted(notes):
+        what, before, kind = note.rpartition(" before ")
+        kinds.setdefault((what + before, "" if before else note), []).append(kind)
+    told = [what + listed(found) for (what, _), found in kinds.items()]
+    return [f"{text[0].upper()}{text[1:]}." for text in told]
 
 
 def _strengths(groups: Sequence[NoiseGroup]) -> str:
@@ -76,12 +86,25 @@ def group_title(group: NoiseGroup) -> str:
 
 def _sentence(group: NoiseGroup, scores: Scores) -> str:
     """Who keeps the most of its accuracy, and who has the most left."""
-    robust, accurate = leader(scores.robustness), leader(scores.accuracy)
-    assert robust.summary is not None and accurate.summary is not None, "somebody is scored"
     count = len(scores.noises)
     over = "one noise" if count == 1 else f"{count} noises"
-    text = f"{group_title(group)}, over {over}{_images(group)}: {robust.candidates[0]} keeps "
-    text += f"{percent(robust.summary)} of its clean accuracy, the most; {certainty(robust)}. "
+    text = f"{group_title(group)}, over {over}{_images(group)}: "
+    guessing = [m for m in scores.robustness if group.near_chance(m)]
+    robust = leader({m: r for m, r in scores.robustness.items() if m not in guessing})
+    if robust.summary is not None:
+        best = robust.candidates[0]
+        left, clean = (
+            summarise(list(scores.accuracy[best].values())),
+            group.clean_entry(best).summary,
+        )
+        assert clean is not None, "there is no ratio without clean accuracy"
+        text += f"{best} keeps {percent(robust.summary)} of its clean accuracy, the most "
+        text += f"({percent(left)} of {percent(clean)}); {certainty(robust)}. "
+    if guessing:
+        text += f"Not ranked, since clean accuracy cannot be told from chance: {listed(guessing)}. "
+    # A mean over k noises is a share of k times as many answers.
+    accurate = leader(scores.accuracy, count * (group.images or 0))
+    assert accurate.summary is not None, "somebody is scored"
     return text + (
         f"The highest accuracy is {accurate.candidates[0]}'s, {percent(accurate.summary)}; "
         f"{certainty(accurate)}."

@@ -11,7 +11,7 @@ from reprogram.figures.curves import count_text
 from reprogram.figures.style import INK, MUTED
 from reprogram.report.panels import Panel, Row
 from reprogram.report.sentence import percent
-from reprogram.report.tables import bytes_text, one_size
+from reprogram.report.tables import bytes_text, methods_of, one_size
 
 __all__ = ["closed", "css_colour", "tables"]
 
@@ -59,12 +59,13 @@ def _pair_table(
 ) -> dict[str, Any]:
     """Many pairs at one size: a line a pair, a column a method."""
     heads = [{"name": "source → target", "sub": ""}]
-    heads += [{"name": method, "sub": ""} for method in clean[0].methods]
+    methods = methods_of(clean)
+    heads += [{"name": method, "sub": ""} for method in methods]
     lines = []
     for panel in clean:
         fraction = panel.fractions[0]
         best = _best_mean(panel, fraction)
-        line = [_table_cell(panel, m, fraction, best, index, cells) for m in panel.methods]
+        line = [_table_cell(panel, m, fraction, best, index, cells) for m in methods]
         lines.append({"name": panel.pair, "colour": "", "cells": line, "plain": []})
     size = f"{100 * clean[0].fractions[0]:g}% of the training images"
     return {"title": f"Every pair, {size}", "heads": heads, "rows": lines}

@@ -129,8 +129,10 @@ def protocol(rows: Sequence[Row]) -> str:
         "Training and validation images come from the target's training split; smaller sets are "
         "prefixes of larger ones and the same for every method of a seed. The epoch is selected on "
         "validation and the test split is evaluated once." + rule + " Intervals are Student t over "
-        "seeds; methods are compared in pairs by seed, Holm-corrected, at p < 0.05. A difference "
-        "is quoted with its own, uncorrected 95 % interval."
+        "seeds; methods are compared in pairs by seed at p < 0.05, Holm-corrected over the methods "
+        "of one field (a target and data size, or a noise) and not over fields. The variance of a "
+        "difference is not taken to be smaller than the test images allow. A difference is quoted "
+        "with its own, uncorrected 95 % interval."
     )
 
 
@@ -139,12 +141,12 @@ def splits(shown: Sequence[Panel]) -> list[list[str]]:
     lines = {}
     for panel in shown:
         entries = [entry for entry in panel.entries.values() if entry.done]
-        if entries and panel.target not in lines:
+        if entries and panel.place not in lines:
             spans = [
                 _span([v for e in entries if (v := e.typical(key)) is not None])
                 for key in ("num_classes", "n_train", "n_val", "n_test")
             ]
-            lines[panel.target] = [panel.target, *spans]
+            lines[panel.place] = [panel.place, *spans]
     return list(lines.values())
 
 

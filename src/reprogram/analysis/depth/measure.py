@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from reprogram.analysis.forecast import forecast
-from reprogram.analysis.spectrum import summarise
+from reprogram.analysis.spectrum import Spectrum, summarise
 from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.jobs import Context, cell_source, cell_task
@@ -43,12 +44,13 @@ def measure_point(
 ) -> dict[str, Any]:
     """A row of the report: accuracies, losses, and the spectrum before training.
 
+    Gradients are in float64: in float32 the smallest eigenvalues are rounding errors.
+
     Args:
         cell: What was trained.
         row: Its result.
         context: Device, threads, memory and where the data lie.
-        images: Of the kernel. With n k at most the number of parameters its smallest eigenvalue is
-            not 0 by its rank alone.
+        images: Of the kernel.
     """
     torch.set_num_threads(context.threads)
     kind, level = depth_of(cell.source)
@@ -57,9 +59,9 @@ def measure_point(
         raise InputError(
             f"source {cell.source!r} has no record of its own accuracy. Make it with train-source."
         )
-    source, task = cell_source(cell, context), cell_task(cell, context)
+    source = copy.deepcopy(cell_source(cell, context)).double()  # the cached one stays as it is
     found = forecast(
-        source, task, cell.method, settings=cell.settings, images=images, seed=cell.seed,
+        source, cell_task(cell, context), cell.method, settings=cell.settings, images=images, seed=cell.seed,
         train_pool=cell.train_pool, val_share=cell.val_share, kind="full",
         max_memory=context.max_memory,
     )  # fmt: skip
@@ -76,10 +78,14 @@ def measure_point(
         "source_accuracy": record["test_accuracy"], "accuracy": row["accuracy"],
         "loss": row["loss"], "train_loss": row["history"][-1]["train_loss"], "images": n,
         "parameters": found.kernel.parameters, "rank": full.rank,
-        "lambda_min": full.lambda_min / full.trace,
-        "lambda_min_over_noise": full.lambda_min_over_noise,
-        "smallest_nonzero": full.smallest_nonzero / full.trace,
-        "lambda_min_trace_kernel": by_example.lambda_min / by_example.trace,
+        "lambda_min": _share(full.lambda_min, full),
+        "smallest_nonzero": _share(full.smallest_nonzero, full),
+        "lambda_min_trace_kernel": _share(by_example.lambda_min, by_example),
         "alignment": full.alignment_trace,
         "effective_dimension": full.effective_dimension[RIDGE], "seconds": found.seconds,
     }  # fmt: skip
+
+
+def _share(value: float, of: Spectrum) -> float:
+    """An eigenvalue over the trace; 0 below the noise floor, so that what is not resolved ties."""
+    return value / of.trace if value > of.noise_floor else 0.0

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reprogram.analysis.depth.choices import CRITERIA, choices_of
 from reprogram.analysis.depth.claims import Claim, claims_of
 from reprogram.report.statistics import Summary, paired_difference, summarise
 
@@ -107,13 +108,14 @@ def markdown(points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _sentences(points: Sequence[Mapping[str, Any]]) -> list[str]:
-    within = sum(p["lambda_min_over_noise"] < 1 for p in points)
+    zero = sum(p["smallest_nonzero"] == 0 for p in points)
     noise = [
-        f"the full kernel's smallest eigenvalue cannot be told from 0 in {within} of {len(points)} runs"
+        "the smallest eigenvalue that the rank allows cannot be told from 0 in "
+        f"{zero} of {len(points)} runs, which tie"
     ]
     return [
         *_claim_lines(claims_of(points)),
-        *(noise if within else []),
+        *(noise if zero else []),
         *_comparison_lines(points),
     ]
 
@@ -142,17 +144,36 @@ def _comparison_lines(points: Sequence[Mapping[str, Any]]) -> list[str]:
     for other in methods[1:]:
         for (kind, target), difference in comparisons_of(points, methods[0], other).items():
             lines.append(
-                f"{methods[0]} minus {other}, {kind} on {target}: {_signed(difference)} points "
+                f"{methods[0]} minus {other}, {kind} on {target}: {_signed(difference)} "
                 f"(n = {difference.n} seeds, depths averaged)"
             )
+        lines += _choice_lines(points, methods[0], other)
     return lines
+
+
+def _choice_lines(points: Sequence[Mapping[str, Any]], first: str, second: str) -> list[str]:
+    choices = choices_of(points, first, second)
+    lines = [
+        f"does the larger {CRITERIA[c.criterion]} (over the trace) mean the lower training loss, "
+        f"{first} or {second}? {c.verdict} ({c.agree} of {c.places} places"
+        + ("" if c.low is None else f", {100 * c.low:.0f} to {100 * c.high:.0f} %")  # type: ignore[operator]
+        + f"; {first} has the larger in {c.first_larger} and loses less in {c.first_lower}"
+        + (f"; {c.ties} tie" if c.ties else "")
+        + f"; {c.runs_agree} of {c.runs} single runs)"
+        for c in choices
+    ]
+    how = (
+        "a place is a source's kind and level with a target, its values means over seeds; places "
+        "share sources and targets, so these exact binomial intervals are rather too narrow"
+    )
+    return [*lines, how] if lines else []
 
 
 def _signed(found: Summary) -> str:
     if found.half_width is None:
-        return f"{100 * found.mean:+.1f}"
+        return f"{100 * found.mean:+.1f} points"
     resolved = "" if abs(found.mean) > found.half_width else ", not resolved"
-    return f"{100 * found.mean:+.1f} +- {100 * found.half_width:.1f}{resolved}"
+    return f"{100 * found.mean:+.1f} +- {100 * found.half_width:.1f} points{resolved}"
 
 
 def _cell(found: Summary | None, accuracy: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import final
 
 import numpy as np
@@ -36,11 +37,13 @@ class Distance:
         compute: Two samples of one size to the distance of their sets.
         does: What it is.
         reference: Where it was published.
+        symmetric: Whether the order of the sets does not matter.
     """
 
     compute: Callable[[Sample, Sample], float]
     does: str
     reference: str
+    symmetric: bool = True
 
 
 @final
@@ -70,7 +73,7 @@ DISTANCES: dict[str, Distance] = {
     "sliced-wasserstein": Distance(_of_features(sliced_wasserstein),
         "W2 over 128 random directions", "Bonneel et al. 2015"),
     "gaussian-kl": Distance(_of_features(gaussian_kl),
-        "KL(first || second), ridge 0.01 of the variance", "Kullback and Leibler 1951"),
+        "KL(first || second), ridge 0.01 of the variance", "Kullback and Leibler 1951", symmetric=False),
     "otdd": Distance(lambda first, second: otdd(*first, *second),
         "optimal transport of images and labels", "Alvarez-Melis and Fusi 2020"),
     "proxy-a": Distance(_of_features(proxy_a),
@@ -116,7 +119,7 @@ def measure(
     if replicates < 0 or replicates == 1:
         raise InputError(f"replicates must be 0 (no interval) or at least 2, got {replicates}.")
     if "fid" in names and (text := fid_warning(n, first.features.shape[1])):
-        log.warning("%s", text)
+        _warn(text)
     rng = np.random.default_rng(seed_for("half-samples", seed, n))
     halves = [
         (rng.permutation(n)[: n // 2], rng.permutation(n)[: n // 2]) for _ in range(replicates)
@@ -133,6 +136,12 @@ def measure(
         low, high = _interval(value, np.array(replicated))
         found[name] = Measured(value, low, high, n)
     return found
+
+
+@cache
+def _warn(text: str) -> None:
+    """A warning that many pairs of sets share is given once."""
+    log.warning("%s", text)
 
 
 def _interval(

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from reprogram.analysis.ntk.factor import explicit, products
+from reprogram.analysis.ntk.factor import explicit
 from reprogram.analysis.ntk.forward_mode import along
 from reprogram.analysis.ntk.jacobian import Function, Jacobian, as_pixels, jacobian_of
 from reprogram.analysis.ntk.memory import DEFAULT_MAX_MEMORY, require_memory
@@ -121,11 +121,10 @@ def stream(
     waiting: list[Tensor] = []
     for start in range(0, len(x), size):
         part = prepare(x[start : start + size])
-        j = explicit(jacobian.factors(part)).to(device)
+        j = explicit(jacobian.factors(part)).to(device, torch.float64)
         total += j.sum(0)
         if residual is not None:
-            r = residual[start : start + size].to(moment)
-            moment += torch.einsum("nkp,nk->p", j, r.to(j.dtype)).double()
+            moment += torch.einsum("nkp,nk->p", j, residual[start : start + size].to(moment))
         waiting.append(j.flatten(0, 1))
         if sum(map(len, waiting)) >= ROWS_AT_ONCE or start + size >= len(x):
             _add_products(matrix, torch.cat(waiting))
@@ -205,4 +204,4 @@ def _add_products(matrix: Float[Tensor, "p p"], j: Float[Tensor, "rows p"]) -> N
     """Add J^T J to a matrix, blocks on and above the diagonal only."""
     for start in range(0, len(matrix), COLUMNS_AT_ONCE):
         left = slice(start, start + COLUMNS_AT_ONCE)
-        matrix[left, start:] += products(j[:, left].T, j[:, start:].T)
+        matrix[left, start:] += j[:, left].T @ j[:, start:]

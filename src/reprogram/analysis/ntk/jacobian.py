@@ -56,6 +56,14 @@ class Jacobian(ABC):
     def batch_size(self, x: Num[Tensor, "n ..."]) -> int:
         """Examples of a batch whose Jacobian is computed at once."""
 
+    def keep_reads(self) -> None:
+        """Keep what a model's mapping reads of the examples that come, for :meth:`reads`."""
+        return None
+
+    def reads(self, n: int) -> Float[Tensor, "n source"] | None:
+        """What a model's mapping read of the first n examples; None where that was not kept."""
+        return None
+
 
 class FunctionJacobian(Jacobian):
     """Any callable: `vmap(jacrev)` of one example, in batches.
@@ -134,13 +142,24 @@ class SensitivityJacobian(Jacobian):
         self.outputs = len(self.source.combinations)
         self.parameters = sum(group.width for group in self.groups)
         self.device, self.dtype = model.source.mean.device, model.source.mean.dtype
+        self._read: list[Tensor] | None = None
 
     def factors(self, x: Float[Tensor, "n ..."]) -> list[Factor]:
         s = self.source(x)
+        if self._read is not None:
+            self._read.append(s.outputs.cpu())
         return [
             Factor(check_finite(rows), inputs)
             for rows, inputs in (group.factor(s) for group in self.groups)
         ]
+
+    def keep_reads(self) -> None:
+        self._read = []
+
+    def reads(self, n: int) -> Float[Tensor, "n source"] | None:
+        read = self._read or []
+        # Fewer are known where a stored Jacobian was taken up again.
+        return torch.cat(read)[:n] if sum(map(len, read)) >= n else None
 
     def unravel(self, vector: Float[Tensor, " p"]) -> dict[str, Tensor]:
         parts = vector.split([group.width for group in self.groups])

@@ -47,6 +47,8 @@ class Kernel:
         seconds: Wall time.
         bytes: Of the Jacobian's factors.
         note: What the user should know, "" otherwise.
+        reads: What the mapping reads of the first images, on the CPU; None where no pass over all
+            of them was made here.
     """
 
     values: Tensor
@@ -58,6 +60,7 @@ class Kernel:
     seconds: float
     bytes: int
     note: str = ""
+    reads: Float[Tensor, "n1 source"] | None = None
 
     @property
     def matrix(self) -> Float[Tensor, "rows columns"]:
@@ -99,6 +102,7 @@ def kernel_of(
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     jacobian = jacobian_of(model, x, rows=rows, combine="pseudo" if kind == "pseudo" else "full")
+    jacobian.keep_reads()
     key = "" if store is None else store_key(model, jacobian, x)
     work = Work(max_memory, store, key, batch_size, on_progress, lambda v: as_pixels(v, model))
     return _dense(jacobian, x, x2, kind, work)
@@ -187,7 +191,7 @@ def _dense(jacobian: Jacobian, x: Tensor, x2: Tensor | None, kind: str, work: Wo
         del left, right  # files are closed before their directory goes
     return Kernel(
         values, kind, jacobian.rows, "hadamard" if factored else "gram",
-        jacobian.parameters, k, time.perf_counter() - began, size, note,
+        jacobian.parameters, k, time.perf_counter() - began, size, note, jacobian.reads(n1),
     )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from reprogram.analysis.spectrum.leave_one_out import (
     leave_one_out,
     leave_one_out_accuracy,
     leave_one_out_dual,
+    left_out,
+    ridge_inverse,
 )
 from reprogram.analysis.spectrum.regression import (
     gradient_flow,
@@ -24,7 +26,13 @@ from reprogram.analysis.spectrum.regression import (
     ridge_dual,
     scaled_residual,
 )
-from reprogram.analysis.spectrum.summary import RIDGES, Spectrum, summarise, summarise_dual
+from reprogram.analysis.spectrum.summary import (
+    RIDGES,
+    Spectrum,
+    summarise,
+    summarise_dual,
+    trace_alignment,
+)
 
 __all__ = [
     "RIDGES",
@@ -46,9 +54,12 @@ __all__ = [
     "leave_one_out",
     "leave_one_out_accuracy",
     "leave_one_out_dual",
+    "left_out",
     "mse_time",
     "ridge_dual",
+    "ridge_inverse",
     "scaled_residual",
     "summarise",
     "summarise_dual",
+    "trace_alignment",
 ]

@@ -66,15 +66,21 @@ def as_gram(kernel: Float[Tensor, "..."]) -> Float[Tensor, "rows rows"]:
             f"this needs the kernel of a set with itself, a square matrix, got {tuple(matrix.shape)}. "
             "Pass the kernel between two sets as cross."
         )
-    scale = float(matrix.abs().max())
+    scale = _largest(matrix)
     if scale == 0:
         raise InputError(
             "the kernel is zero: no trainable parameter changes any output. "
             "Check the mapping and which parameters require a gradient."
         )
-    if float((matrix - matrix.T).abs().max()) > 1e-4 * scale:  # above what float32 leaves
+    if _largest(matrix - matrix.T) > 1e-4 * scale:  # above what float32 leaves
         raise InputError("the kernel of a set with itself must be symmetric, and this one is not.")
-    return (matrix + matrix.T) / 2
+    return (matrix + matrix.T).div_(2)
+
+
+def _largest(matrix: Float[Tensor, "rows columns"]) -> float:
+    """The largest absolute value, without a copy."""
+    low, high = matrix.aminmax()
+    return max(-float(low), float(high))
 
 
 def as_columns(residual: Float[Tensor, "n k"], rows: int) -> Float[Tensor, "rows columns"]:

@@ -17,7 +17,8 @@ from torch import Tensor
 from reprogram.analysis.spectrum.kernel import Eigensystem, as_columns, as_gram, finite
 from reprogram.errors import InputError
 
-__all__ = ["leave_one_out", "leave_one_out_accuracy", "leave_one_out_dual"]
+__all__ = ["leave_one_out", "leave_one_out_accuracy", "leave_one_out_dual", "left_out"]
+__all__ += ["ridge_inverse"]
 
 
 def leave_one_out(
@@ -33,21 +34,45 @@ def leave_one_out(
     Raises:
         InputError: rho is not positive, or the kernel is zero or does not fit.
     """
+    return left_out(ridge_inverse(kernel, rho), residual)
+
+
+def ridge_inverse(
+    kernel: Float[Tensor, "..."] | Eigensystem, rho: float
+) -> Float[Tensor, "rows rows"]:
+    """G = (Theta + rho I)^-1; the effective dimension at rho is rows - rho tr G.
+
+    Args:
+        kernel: As in :func:`leave_one_out`.
+        rho: As in :func:`leave_one_out`.
+
+    Raises:
+        InputError: rho is not positive, or the kernel is zero.
+    """
     _require_ridge(rho)
-    n, k = residual.shape
     if isinstance(kernel, Eigensystem):
         V = kernel.vectors
-        inverse = (V / (kernel.resolved() + rho)) @ V.T
-    else:
-        inverse = _inverse(as_gram(kernel), rho)
+        return (V / (kernel.resolved() + rho)) @ V.T
+    return torch.cholesky_inverse(_factor(as_gram(kernel), rho))
+
+
+def left_out(
+    inverse: Float[Tensor, "rows rows"], residual: Float[Tensor, "n k"]
+) -> Float[Tensor, "n k"]:
+    """:func:`leave_one_out` from G.
+
+    Raises:
+        InputError: The residual does not fit.
+    """
+    n, k = residual.shape
     columns = as_columns(residual, len(inverse))
     solved = (inverse @ columns).reshape(n, k)
     if columns.shape[1] == k and len(columns) == n:
-        left_out = solved / inverse.diagonal()[:, None]  # the same for every logit
+        held_out = solved / inverse.diagonal()[:, None]  # the same for every logit
     else:
         blocks = inverse.reshape(n, k, n, k).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-        left_out = torch.linalg.solve(blocks, solved)
-    return columns.reshape(n, k) - left_out
+        held_out = torch.linalg.solve(blocks, solved)
+    return columns.reshape(n, k) - held_out
 
 
 def leave_one_out_dual(
@@ -88,18 +113,15 @@ def leave_one_out_accuracy(
     return float((predictions == labels.to(change.device)).double().mean())
 
 
-def _inverse(matrix: Float[Tensor, "rows rows"], rho: float) -> Float[Tensor, "rows rows"]:
-    return torch.cholesky_inverse(_factor(matrix, rho))
-
-
 def _factor(matrix: Float[Tensor, "rows rows"], rho: float) -> Float[Tensor, "rows rows"]:
     """The Cholesky factor of matrix + rho I.
 
     Raises:
         InputError: rho lies below the rounding errors of the matrix.
     """
-    identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    factor, failed = torch.linalg.cholesky_ex(matrix + rho * identity)
+    ridged = matrix.clone()
+    ridged.diagonal().add_(rho)
+    factor, failed = torch.linalg.cholesky_ex(ridged)
     if failed:
         raise InputError(
             f"rho={rho:g} is lost in the rounding errors of a kernel with trace "

@@ -27,7 +27,7 @@ from reprogram.analysis.spectrum.kernel import (
 )
 from reprogram.errors import InputError
 
-__all__ = ["RIDGES", "Spectrum", "summarise", "summarise_dual"]
+__all__ = ["RIDGES", "Spectrum", "summarise", "summarise_dual", "trace_alignment"]
 
 # Of the trace: equal for a kernel and its multiples, so VP and FC are compared at the same ones.
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
@@ -50,7 +50,7 @@ class Spectrum:
         smallest_nonzero: The min(size, P)-th.
         noise_floor: Below it an eigenvalue cannot be told from zero.
         rank: Number of eigenvalues above the noise floor.
-        condition_number: lambda_max / smallest_nonzero; infinite where that is not positive.
+        condition_number: lambda_max / smallest_nonzero; infinite where that is within the noise.
         stable_rank: trace / lambda_max.
         effective_rank: exp of the entropy of the eigenvalues over their sum (Roy and Vetterli 2007).
         decay_exponent: a of lambda_i ~ i^-a, least squares of log lambda on log i over the rank,
@@ -129,11 +129,9 @@ class Spectrum:
         P = "unknown" if self.parameters is None else f"{self.parameters:,}"
         lines = [
             f"{self.kind} kernel, {self.size:,} rows, {P} parameters, rank {self.rank:,}",
-            _line("largest eigenvalue", self.lambda_max, self._relative(self.lambda_max)),
-            _line("smallest eigenvalue", self.lambda_min, self._relative(self.lambda_min)),
-            _line(
-                "smallest non-zero", self.smallest_nonzero, self._relative(self.smallest_nonzero)
-            ),
+            self._eigenvalue("largest eigenvalue", self.lambda_max),
+            self._eigenvalue("smallest eigenvalue", self.lambda_min),
+            self._eigenvalue("smallest non-zero", self.smallest_nonzero),
             _line("noise floor", self.noise_floor),
             _line("condition number", self.condition_number),
             _line("stable rank", self.stable_rank),
@@ -156,8 +154,13 @@ class Spectrum:
     def _tops(self) -> list[int]:
         return [r for r in _TOPS if r <= len(self.eigenvalues)]
 
-    def _relative(self, value: float) -> str:
-        return f"{value / self.trace:.3g} of the trace, {value / self.noise_floor:.3g} noise floors"
+    def _eigenvalue(self, name: str, value: float) -> str:
+        if value <= self.noise_floor:
+            return _line(name, 0.0, "(below the noise floor)")
+        return _line(
+            name, value,
+            f"{value / self.trace:.3g} of the trace, {value / self.noise_floor:.3g} noise floors",
+        )  # fmt: skip
 
 
 def _line(name: str, value: float, remark: str = "") -> str:
@@ -279,7 +282,7 @@ def _summary(
         smallest_nonzero=smallest,
         noise_floor=noise_floor,
         rank=rank,
-        condition_number=float(values[0]) / smallest if smallest > 0 else math.inf,
+        condition_number=float(values[0]) / smallest if smallest > noise_floor else math.inf,
         stable_rank=trace / float(values[0]),
         effective_rank=_effective_rank(positive),
         decay_exponent=_decay_exponent(values[:rank]),
@@ -323,12 +326,24 @@ def _alignments(
     centred_residual = cleared(residual - residual.mean(0), float(residual.norm()))
     if len(matrix) == n * k:
         full = _alignment(centred(matrix, k), centred_residual.reshape(-1, 1))
-        trace = torch.einsum("ikjk->ij", matrix.reshape(n, k, n, k)) / k
-        return {
-            "alignment_full": full,
-            "alignment_trace": _alignment(centred(trace, 1), centred_residual),
-        }
-    return {"alignment_trace": _alignment(centred(matrix, 1), centred_residual)}
+        return {"alignment_full": full, "alignment_trace": trace_alignment(matrix, residual)}
+    return {"alignment_trace": trace_alignment(matrix, residual)}
+
+
+def trace_alignment(kernel: Float[Tensor, "..."], residual: Float[Tensor, "n k"]) -> float | None:
+    """Alignment of the trace kernel with C R R^T C, without an eigenproblem.
+
+    Args:
+        kernel: Theta(X, X), full or per-example.
+        residual: R = Y - f_0(X).
+    """
+    n, k = residual.shape
+    matrix = kernel
+    if kernel.numel() == (n * k) ** 2:
+        matrix = torch.einsum("ikjk->ij", kernel.reshape(n, k, n, k)) / k
+    values = finite("the residual", residual)
+    target = cleared(values - values.mean(0), float(values.norm()))
+    return _alignment(centred(finite("the kernel", matrix), 1), target)
 
 
 def _alignment(

@@ -9,10 +9,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from reprogram.analysis.forecast import PARTS, Calibration
+from reprogram.analysis.calibration import PARTS, Calibration
 from reprogram.analysis.study.rows import Pairs
 
-__all__ = ["calibration_of", "fit", "held_out"]
+__all__ = ["calibration_of", "chosen_anew", "fit", "held_out", "smallest_error"]
+
+Features = tuple[str, ...]
 
 
 def fit(
@@ -54,7 +56,49 @@ def held_out(
     return np.clip(predicted, 0.0, 1.0) if outcome == "accuracy" else predicted
 
 
-def calibration_of(pairs: Pairs, features: Sequence[str]) -> Calibration:
+def smallest_error(pairs: Pairs, sets: Sequence[Features], left_out: str) -> Features:
+    """The features whose held-out accuracies have the smallest mean absolute error over pairs.
+
+    The first of them where there is nothing to leave out.
+    """
+    if len(set(pairs.groups(left_out))) < 2:
+        return sets[0]
+    actual = pairs.mean(pairs.outcome("accuracy"))
+
+    def error(features: Features) -> float:
+        predicted = held_out(pairs, "accuracy", features, left_out)
+        return float(np.abs(pairs.mean(predicted) - actual).mean())
+
+    return min(sets, key=error)
+
+
+def chosen_anew(
+    pairs: Pairs, outcome: str, sets: Sequence[Features], left_out: str
+) -> Float[ndarray, " rows"]:
+    """:func:`held_out` with the features chosen among the other targets, or sources, too.
+
+    A set that is chosen on the errors it is reported with has chosen some of its luck; here what is
+    left out takes no part in the choice.
+
+    Args:
+        pairs: The rows.
+        outcome: As in :func:`held_out`.
+        sets: What can be chosen.
+        left_out: As in :func:`held_out`.
+    """
+    groups = np.array(pairs.groups(left_out))
+    predicted = np.empty(len(groups))
+    for group in np.unique(groups):
+        held = groups == group
+        others = Pairs([row for row, out in zip(pairs.rows, held, strict=True) if not out])
+        features = smallest_error(others, sets, left_out)
+        predicted[held] = held_out(pairs, outcome, features, left_out)[held]
+    return predicted
+
+
+def calibration_of(
+    pairs: Pairs, features: Sequence[str], predicted: Float[ndarray, " rows"] | None = None
+) -> Calibration:
     """The fit on all rows, with half a 95 % interval from the errors of leaving targets out.
 
     error = t(0.975, pairs - coefficients) * root mean square of the held-out errors of single runs,
@@ -63,17 +107,20 @@ def calibration_of(pairs: Pairs, features: Sequence[str]) -> Calibration:
     Args:
         pairs: The rows.
         features: Some of the parts of a forecast; the others weigh nothing.
+        predicted: Held-out accuracies that the errors are of; None takes those of the features.
     """
     from scipy.special import stdtrit
 
     y = pairs.outcome("accuracy")
     coefficients = fit(pairs.predictors(features), y, pairs.weights)
-    errors = held_out(pairs, "accuracy", features, "target") - y
-    spread = math.sqrt(float(np.average(errors**2, weights=pairs.weights)))
+    if predicted is None:
+        predicted = held_out(pairs, "accuracy", features, "target")
+    spread = math.sqrt(float(np.average((predicted - y) ** 2, weights=pairs.weights)))
     freedom = max(1, len(pairs.names) - len(coefficients))
     weights = dict.fromkeys(PARTS, 0.0)
     weights |= dict(zip(features, map(float, coefficients[1:]), strict=True))
     return Calibration(
-        intercept=float(coefficients[0]), error=float(stdtrit(freedom, 0.975)) * spread,
-        pairs=len(pairs.names), **weights,
+        intercept=float(coefficients[0]), unprompted=weights["unprompted"], gain=weights["gain"],
+        probe=weights["probe"], error=float(stdtrit(freedom, 0.975)) * spread,
+        pairs=len(pairs.names),
     )  # fmt: skip

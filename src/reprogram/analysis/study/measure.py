@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from reprogram.analysis.forecast import PARTS, Forecast, forecast
+from reprogram.analysis.calibration import PARTS
+from reprogram.analysis.forecast import Forecast, forecast
 from reprogram.analysis.study.trials import Trial
 from reprogram.analysis.transferability import SCORES
 from reprogram.data import TargetTask, stratified_subset
@@ -35,13 +36,15 @@ __all__ = ["COMPLETE_EPOCHS", "EARLY_EPOCHS", "measure_trial", "steps_within"]
 
 EARLY_EPOCHS = (1, 2)
 COMPLETE_EPOCHS = 50  # of the whole training split, whose time is projected
-EFFECTIVE_DIMENSION = 1e-4  # rho over the trace; the ridge of the forecast
 
 
 def measure_trial(
     trial: Trial, context: Context, *, images: int, mapping_images: int
 ) -> dict[str, Any]:
     """A row of the study: what came out, every predictor, and seconds.
+
+    Forecast and scores are charged with the images that they read, once the set is loaded; trainings,
+    their first steps among them, by the pace of a step measured here, without their images.
 
     Args:
         trial: A training that is done.
@@ -52,12 +55,13 @@ def measure_trial(
     torch.set_num_threads(context.threads)
     cell, row = trial.cell, trial.row
     source, task = cell_source(cell, context), cell_task(cell, context)
+    _ = task.train  # loading the set is nobody's time
     found = forecast(
         source, task, cell.method, settings=cell.settings, images=images,
         mapping_images=mapping_images, seed=cell.seed, train_pool=cell.train_pool,
         val_share=cell.val_share, max_memory=context.max_memory,
     )  # fmt: skip
-    of_spectrum, spectrum_seconds = _of_spectrum(found)
+    of_kernel, alignment_seconds = _of_kernel(found)
     of_images, score_seconds = _scores(source, task, cell, found.images + found.mapping_images)
     cost = measure(cell, source, task, context)
     first, steps, first_seconds = _first_steps(cell, source, task, context, cost, found.seconds)
@@ -70,12 +74,12 @@ def measure_trial(
         "kernel": found.kernel.kind, "first_steps": steps, "epochs": len(row["history"]) - 1,
         "predictors": {
             **{name: getattr(found, name) for name in PARTS}, "kernel": found.accuracy,
-            **of_spectrum, **of_images, "minus-unprompted": -found.unprompted, **epochs,
+            **of_kernel, **of_images, "minus-unprompted": -found.unprompted, **epochs,
             "first-steps": first,
         },
         "seconds": {
-            "forecast": found.seconds, "kernel": found.kernel.seconds, "spectrum": spectrum_seconds,
-            "scores": score_seconds, "first-steps": first_seconds,
+            "forecast": found.seconds, **found.laps, "alignment": alignment_seconds,
+            **score_seconds, "first-steps": first_seconds,
             "training": _recorded_seconds(row),
             "training-projected": training_seconds(cell, source, task, cost),
             "complete-projected": training_seconds(_complete(cell), source, task, cost),
@@ -83,31 +87,34 @@ def measure_trial(
     }  # fmt: skip
 
 
-def _of_spectrum(found: Forecast) -> tuple[dict[str, float | None], float]:
-    """Alignment and effective dimension, and the seconds of their eigenproblem."""
+def _of_kernel(found: Forecast) -> tuple[dict[str, float | None], float]:
+    """Alignment and effective dimension, and the seconds of the former."""
     started = time.perf_counter()
-    spectrum = found.spectrum
-    of_size = spectrum.effective_dimension[EFFECTIVE_DIMENSION] / spectrum.size
-    values = {"alignment": spectrum.alignment_trace, "effective-dimension": of_size}
-    return values, time.perf_counter() - started
+    values = {"alignment": found.alignment()}
+    seconds = time.perf_counter() - started
+    rows = found.kernel.matrix.shape[0]
+    return values | {"effective-dimension": found.effective_dimension / rows}, seconds
 
 
 def _scores(
     source: Source, task: TargetTask, cell: Cell, n: int
-) -> tuple[dict[str, float | None], float]:
-    """Every transferability score on n training images, and the seconds of all of them."""
+) -> tuple[dict[str, float | None], dict[str, float]]:
+    """Every transferability score on n training images; seconds of the pass and of each of them."""
     started = time.perf_counter()
     train, _, _ = trial_images(task, 1.0, cell.seed, cell.val_share, cell.train_pool)
     labels = task.train.labels[train]
     seed = seed_for("study", task.name, cell.seed)
     index = train[stratified_subset(labels, min(n, len(train)), seed=seed)]
     values, y = _outputs(source, task, index), torch.from_numpy(task.train.labels[index])
-    scores = {
-        name: score.function(values[score.reads], y) if score.reads in values else None
-        for name, score in SCORES.items()
-        if score.reads != "target_logits"  # the mapping is fitted on other images: the forecast's
-    }
-    return scores, time.perf_counter() - started
+    scores: dict[str, float | None] = {}
+    seconds = {"scores-pass": time.perf_counter() - started}
+    for name, score in SCORES.items():
+        if score.reads == "target_logits":
+            continue  # the mapping is fitted on other images: the forecast's
+        started = time.perf_counter()
+        scores[name] = score.function(values[score.reads], y) if score.reads in values else None
+        seconds[f"score {name}"] = time.perf_counter() - started
+    return scores, seconds
 
 
 @torch.no_grad()
@@ -143,7 +150,11 @@ def _early(row: dict[str, Any]) -> dict[str, float | None]:
 def _first_steps(
     cell: Cell, source: Source, task: TargetTask, context: Context, cost: Cost, seconds: float
 ) -> tuple[float | None, int, float]:
-    """Validation accuracy of a training of so many seconds, its steps, and the seconds it took."""
+    """Validation accuracy of a training of so many seconds, its steps, and what they take.
+
+    The seconds are those of the cost, as of the training that it is a share of: the run itself would
+    count images that it resizes and hashes but never trains on.
+    """
     train, _, val = trial_images(task, 1.0, cell.seed, cell.val_share, cell.train_pool)
     method = get_method(cell.method)
     pool = cell.train_pool or len(task.train)
@@ -155,11 +166,12 @@ def _first_steps(
     steps = min(steps, settings.epochs * per_epoch)
     # The rate stays what it is at the start: these are the first steps, not a short training.
     short = (cell.settings or method.settings).updated({"steps": steps, "schedule": "constant"})
+    begun = replace(cell, settings=short, track_test=False)
     result = run_cell(
-        replace(cell, settings=short, track_test=False), source=source, task=task,
-        device=context.device, max_memory=context.max_memory, test=False,
+        begun, source=source, task=task, device=context.device, max_memory=context.max_memory,
+        test=False,
     )  # fmt: skip
-    return result.row["val_accuracy"], steps, result.row["seconds"]
+    return result.row["val_accuracy"], steps, training_seconds(begun, source, task, cost)
 
 
 def steps_within(

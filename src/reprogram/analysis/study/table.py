@@ -43,15 +43,16 @@ def _shown(found: Evaluation) -> list[Candidate]:
 
 
 def _rows(found: Evaluation) -> list[tuple[str, ...]]:
-    return [(_named(found, c), *_numbers(c)) for c in _shown(found)]
+    rows = [(_named(found, c), *_numbers(c)) for c in _shown(found)]
+    return [*rows, ("what a user gets: the best parts, chosen anew", *_numbers(found.user))]
 
 
 def _named(found: Evaluation, candidate: Candidate) -> str:
-    marks = {found.winner.name: "wins", found.user.name: "calibration.json"}
-    if found.winner.name == found.user.name:
-        marks = {found.winner.name: "wins, calibration.json"}
-    mark = marks.get(candidate.name)
-    return f"{candidate.name} ({mark})" if mark else candidate.name
+    marks = [
+        *(["wins"] if candidate is found.winner else []),
+        *(["calibration.json"] if candidate.name == found.user.name else []),
+    ]
+    return f"{candidate.name} ({', '.join(marks)})" if marks else candidate.name
 
 
 def _numbers(candidate: Candidate) -> tuple[str, ...]:
@@ -79,7 +80,8 @@ def _legend(found: Evaluation) -> str:
         "Fits leave whole targets out, or whole sources; intervals (95 %) draw sources and targets "
         "anew. Errors are mean absolute errors in points; of a pair's mean, and of one run. Time is "
         f"the share of the training that is predicted. The best of {len(found.candidates)} fits is named "
-        "by the errors it is reported with, so its own is a little too small."
+        "by the errors it is reported with, so its own is a little too small; what a user gets is "
+        "chosen without the target, or source, that it is tried on."
     )
 
 
@@ -116,8 +118,9 @@ def _aim_sentence(found: Evaluation) -> str:
     result = found.user.results["accuracy", "target"]
     return (
         f"Spearman {_span(result.spearman)} (aim {AIM['spearman']:g}: {reached['spearman']}), "
-        f"{100 * found.user.error:.1f} points (aim {100 * AIM['error']:g}: {reached['error']}), "
-        f"{100 * found.times.share:.1f} % of the training's time (aim {100 * AIM['share']:g} %: "
+        f"{100 * found.user.run_error:.1f} points of error in one run (aim {100 * AIM['error']:g}: "
+        f"{reached['error']}), "
+        f"{100 * found.user.share:.1f} % of the training's time (aim {100 * AIM['share']:g} %: "
         f"{reached['share']}); +- {100 * found.calibration.error:.1f} points for one run (95 %)."
     )
 
@@ -131,19 +134,27 @@ def _kernel_sentence(found: Evaluation) -> str:
         if share > 0
         else f"explains nothing that {contest.second} does not"
     )
+    falls = contest.difference.value is None or contest.difference.value >= 0
+    change = contest.difference if falls else _negated(contest.difference)
     return (
-        f"The kernel's own share: its gain {does}; the mean error falls by "
-        f"{_difference(contest.difference)} ({resolved})."
+        f"The kernel's own share: its gain {does}; with it the mean error "
+        f"{'falls' if falls else 'rises'} by {_difference(change)} ({resolved})."
     )
+
+
+def _negated(found: Interval) -> Interval:
+    ends = (found.value, found.high, found.low)
+    return Interval(*(None if end is None else -end for end in ends))
 
 
 def _time_sentence(found: Evaluation) -> str:
     times = found.times
     return (
-        f"A forecast takes {times.seconds:.1f} s in the median: {100 * times.share:.1f} % of the "
-        f"training it predicts as that was recorded, {100 * times.share_projected:.1f} % by the pace "
-        f"of a step beside the forecast (projected), and {100 * times.share_complete:.2f} % of 50 "
-        "epochs on the complete set (projected)."
+        f"A forecast with all its parts takes {times.seconds:.1f} s in the median: "
+        f"{100 * times.share:.1f} % of the training it predicts by the pace of a step beside the "
+        f"forecast (projected), {100 * times.share_recorded:.1f} % as that was recorded, under the "
+        f"grid's load, and {100 * times.share_complete:.2f} % of 50 epochs on the complete set "
+        "(projected)."
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+from filelock import FileLock
 from jaxtyping import Int, UInt8
 from numpy import ndarray
 from PIL import Image
@@ -44,8 +45,8 @@ class NoisyStore(ImageStore):
     """The images of a store with noise.
 
     Image i has a generator of its own, so that neither the order of reading nor a subset changes
-    it. Where all images have one size they are written once to a file that every later run maps;
-    images of several sizes are made when they are read.
+    it. Where all images have one size they are written once, whatever processes ask for them, to a
+    file that every later run maps; images of several sizes are made when they are read.
 
     Args:
         store: Clean images.
@@ -109,13 +110,20 @@ class NoisyStore(ImageStore):
         array = _mapped(path, shape)
         if array is None:
             try:
-                self._write(path, shape)
+                self._write_once(path, shape)
             except _SeveralSizes:
                 return None
             array = _mapped(path, shape)
         if array is None:
             raise OSError(f"{path}: written, but not readable.")
         return ArrayStore(array)
+
+    def _write_once(self, path: Path, shape: tuple[int, ...]) -> None:
+        """Write the file, or wait for the process that does: the lock goes with it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if _mapped(path, shape) is None:
+                self._write(path, shape)
 
     def _write(self, path: Path, shape: tuple[int, ...]) -> None:
         """Corrupt every image into a file, which appears when it is whole."""

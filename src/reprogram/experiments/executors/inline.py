@@ -19,10 +19,8 @@ class InlineExecutor(Executor):
         threads = torch.get_num_threads()
         try:
             for job in jobs:
-                events: list[Event] = []
                 yield Report(job, Event(None, {}))
-                run_job(job, context, events.append)
-                yield from (Report(job, event) for event in events if event.key)
+                yield from (Report(job, event) for event in run_job(job, context))
                 yield Report(job, None)
         finally:
             torch.set_num_threads(threads)

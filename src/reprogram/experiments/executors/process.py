@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import multiprocessing
 import os
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 
 from reprogram.experiments.executors.base import Executor, Report
 from reprogram.experiments.jobs import Context, Event, Job, run_job
+from reprogram.files import disk_full
 
 __all__ = ["ProcessExecutor"]
 
@@ -122,10 +122,11 @@ def _work(pipe: Connection, watched: Connection, context: Context) -> None:
         while True:
             job = pipe.recv()
             try:
-                run_job(job, context, pipe.send)
+                for event in run_job(job, context, pipe.send):
+                    pipe.send(event)
                 pipe.send(None)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if not disk_full(error):
                     raise
                 pipe.send(OSError(error.errno, error.strerror, error.filename))
 

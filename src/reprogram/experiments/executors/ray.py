@@ -8,14 +8,19 @@ from typing import Any
 
 from reprogram.errors import InputError
 from reprogram.experiments.executors.base import Executor, Report
-from reprogram.experiments.executors.remote import reports_of, run_remotely
+from reprogram.experiments.executors.remote import (
+    context_for_nodes,
+    files_of,
+    reports_of,
+    run_remotely,
+)
 from reprogram.experiments.jobs import Context, Event, Job
 
 __all__ = ["RayExecutor"]
 
 
 class RayExecutor(Executor):
-    """One Ray task a job; results come back to this process, which writes them.
+    """One Ray task a job; its fit and rows come back one by one to this process, which writes them.
 
     Args:
         workers: Jobs at a time.
@@ -48,31 +53,37 @@ class RayExecutor(Executor):
     def _run(self, ray: Any, jobs: Sequence[Job], context: Context) -> Iterator[Report]:
         # Retries are counted here, so that a lost node shows in the messages.
         task = ray.remote(
-            num_cpus=context.threads, num_gpus=self.gpus, max_retries=0,
+            num_cpus=context.threads, num_gpus=self.gpus, max_retries=0, num_returns="streaming",
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(context.threads)}},
-        )(run_remotely)  # fmt: skip
+            # Shape checks would wrap a named function, and Ray not see that it is a generator.
+        )(lambda *given: (yield from run_remotely(*given)))  # fmt: skip
+        context = context_for_nodes(context)
         queue = deque((job, 1) for job in jobs)
         running: dict[Any, tuple[Job, int]] = {}
         try:
             while queue or running:
                 while queue and len(running) < self.workers:
                     job, attempt = queue.popleft()
-                    running[task.remote(job, context)] = (job, attempt)
+                    running[task.remote(job, context, files_of(job.directory))] = (job, attempt)
                     yield Report(job, Event(None, {}))
                 (ready, *_), _ = ray.wait(list(running), num_returns=1)
-                job, attempt = running.pop(ready)
+                job, attempt = running[ready]
                 try:
-                    outcome = ray.get(ready)
+                    outcome = ray.get(next(ready))
+                except StopIteration:
+                    del running[ready]
+                    yield Report(job, None)
                 except ray.exceptions.RayTaskError as error:
                     raise error.as_instanceof_cause() from error
                 except ray.exceptions.RayError as error:
+                    del running[ready]
                     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                     yield self.lost(queue, job, attempt, reason)
-                    continue
-                yield from reports_of(job, outcome)
+                else:
+                    yield from reports_of(job, outcome)
         finally:
-            for reference in running:
-                ray.cancel(reference, force=True)
+            for rows in running:
+                ray.cancel(rows, force=True)
 
 
 def _import_ray() -> Any:

@@ -10,7 +10,13 @@ from typing import Any
 
 from reprogram.errors import InputError
 from reprogram.experiments.executors.base import Executor, Report
-from reprogram.experiments.executors.remote import reports_of, run_remotely
+from reprogram.experiments.executors.remote import (
+    Outcome,
+    context_for_nodes,
+    files_of,
+    reports_of,
+    run_remotely,
+)
 from reprogram.experiments.jobs import Context, Event, Job
 
 __all__ = ["SlurmExecutor"]
@@ -18,6 +24,9 @@ __all__ = ["SlurmExecutor"]
 
 class SlurmExecutor(Executor):
     """One Slurm job a job, at most `workers` in the queue at a time.
+
+    Rows and fit come back when a job ends: one that is lost before begins again from what was in
+    the store.
 
     Args:
         workers: Slurm jobs at a time.
@@ -44,13 +53,15 @@ class SlurmExecutor(Executor):
     def run(self, jobs: Sequence[Job], context: Context) -> Iterator[Report]:
         executor = _import_submitit().AutoExecutor(folder=str(self.folder), cluster=self.cluster)
         executor.update_parameters(cpus_per_task=context.threads, **self.parameters)
+        context = context_for_nodes(context)
         queue = deque((job, 1) for job in jobs)
         running: list[tuple[Any, Job, int]] = []
         try:
             while queue or running:
                 while queue and len(running) < self.workers:
                     job, attempt = queue.popleft()
-                    running.append((executor.submit(run_remotely, job, context), job, attempt))
+                    sent = executor.submit(_outcomes, job, context, files_of(job.directory))
+                    running.append((sent, job, attempt))
                     yield Report(job, Event(None, {}))
                 ended = [item for item in running if item[0].done()]
                 if not ended:
@@ -66,12 +77,18 @@ class SlurmExecutor(Executor):
         self, submitted: Any, job: Job, attempt: int, queue: deque[tuple[Job, int]]
     ) -> Iterator[Report]:
         try:
-            outcome = submitted.result()
+            outcomes = submitted.result()
         except Exception as error:  # submitit wraps a preempted, lost or failed job
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}"
             yield self.lost(queue, job, attempt, reason)
             return
-        yield from reports_of(job, outcome)
+        for outcome in outcomes:
+            yield from reports_of(job, outcome)
+        yield Report(job, None)
+
+
+def _outcomes(job: Job, context: Context, files: dict[str, bytes]) -> list[Outcome]:
+    return list(run_remotely(job, context, files))
 
 
 def _import_submitit() -> Any:
