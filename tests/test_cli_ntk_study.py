@@ -68,12 +68,13 @@ def test_it_measures_scores_draws_and_calibrates(
     rows = [json.loads(p.read_text()) for p in (tmp_path / "rows").iterdir()]
     assert len(rows) == 4
     row = rows[0]
-    scores = {"logme", "leep", "nce", "h-score", "h-score-shrunk", "nearest-centroid"}
+    scores = {"logme", "leep", "nce", "h-score", "h-score-shrunk"}
     scores |= {"linear-probe", "ridge-loo", "minus-unprompted"}
-    parts = {"unprompted", "gain", "probe", "kernel", "alignment", "effective-dimension"}
+    parts = {"unprompted", "gain", "probe", "centroid"}
+    parts |= {"kernel", "alignment", "effective-dimension"}
     assert set(row["predictors"]) == scores | parts | {"epoch-1", "epoch-2", "first-steps"}
     assert None not in row["predictors"].values() and min(row["seconds"].values()) > 0
-    laps = ("mapping", "pass", "kernel", "probe")
+    laps = ("mapping", "pass", "kernel", "probe", "centroid")
     assert row["seconds"]["forecast"] == pytest.approx(sum(row["seconds"][lap] for lap in laps))
     assert {f"score {name}" for name in scores - {"minus-unprompted"}} < set(row["seconds"])
     # The first steps cost what a step costs, whatever the whole split takes to resize and hash.

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from reprogram.data import Split, square_pixels
 from reprogram.data.images import to_rgb
+from reprogram.engine import for_inference
 from reprogram.errors import InputError
 from reprogram.model import Reprogrammed
 from reprogram.sources import Source
 from reprogram.training import score
 
-__all__ = ["Evaluation", "evaluate", "in_batches", "predict"]
+__all__ = ["Evaluation", "evaluate", "in_batches", "predict", "source_outputs"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,28 @@ def in_batches(
     mean = source.mean
     parts = pixels.split(batch_size)
     return torch.cat([network(p.float().div(255).to(mean.device, mean.dtype)).cpu() for p in parts])
+
+
+def source_outputs(
+    source: Source,
+    pixels: UInt8[Tensor, "n 3 s s"],
+    transform: Callable[[Tensor], Tensor] = lambda x: x,
+) -> tuple[Float[Tensor, "n source"], Float[Tensor, "n d"] | None]:
+    """Logits and features of stored images by one pass through the folded source.
+
+    The features are None for a source that has none.
+    """
+    body = for_inference(source)
+
+    def both(x: Tensor) -> Tensor:
+        return torch.cat(body.logits_and_features(transform(x)), 1)
+
+    try:
+        outputs = in_batches(both, pixels, source)
+    except InputError:
+        return in_batches(lambda x: body(transform(x)), pixels, source), None
+    logits, features = outputs.tensor_split([source.num_classes], 1)
+    return logits, features
 
 
 def evaluate(model: Reprogrammed, split: Split, batch_size: int = 256) -> Evaluation:

@@ -55,7 +55,7 @@ def test_the_accuracy_is_that_of_leaving_each_image_out() -> None:
     spectrum = found.spectrum
     assert found.effective_dimension == pytest.approx(spectrum.effective_dimension[RIDGE])
     assert found.alignment() == pytest.approx(spectrum.alignment_trace)
-    assert set(found.laps) == {"mapping", "pass", "kernel", "probe"}
+    assert set(found.laps) == {"mapping", "pass", "kernel", "probe", "centroid"}
     assert min(found.laps.values()) >= 0 and found.seconds == sum(found.laps.values())
 
 
@@ -158,13 +158,16 @@ def test_a_calibration_weighs_the_parts(tmp_path: Path) -> None:
         "unprompted": 0.5,
         "gain": 2.0,
         "probe": 0.0,
+        "centroid": 1.0,
         "error": 0.06,
         "pairs": 30,
     }
     path.write_text(json.dumps(values))
     fit = Calibration.read(path)
-    assert fit.accuracy({"unprompted": 0.4, "gain": 0.1, "probe": 9.0}) == pytest.approx(0.5)
-    assert fit.accuracy({"unprompted": 0.4, "gain": 0.9, "probe": 0.0}) == 1.0
+    assert fit.accuracy({"unprompted": 0.4, "gain": 0.1, "probe": 9.0, "centroid": 0.2}) == (
+        pytest.approx(0.7)
+    )
+    assert fit.accuracy({"unprompted": 0.4, "gain": 0.9, "probe": 0.0, "centroid": 0.0}) == 1.0
     for text in ("", "[]", json.dumps(values | {"gain": "much"}), '{"intercept": 1}'):
         path.write_text(text)
         with pytest.raises(InputError, match="must be a JSON object with the numbers intercept"):

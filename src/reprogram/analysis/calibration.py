@@ -14,7 +14,7 @@ from reprogram.errors import InputError
 
 __all__ = ["PARTS", "Calibration"]
 
-PARTS = ("unprompted", "gain", "probe")
+PARTS = ("unprompted", "gain", "probe", "centroid")
 NUMBERS = ("intercept", *PARTS, "error", "pairs")
 SHIPPED = "calibrations.json"  # beside this module: calibrations by method
 
@@ -25,7 +25,7 @@ class Calibration:
 
     Attributes:
         intercept: Accuracy where every part is 0.
-        unprompted, gain, probe: Weights of the parts.
+        unprompted, gain, probe, centroid: Weights of the parts.
         error: Half the width of a 95 % prediction interval, as a share.
         pairs: Number of (source, target) pairs behind the fit.
         method: That it was made for; None does not say.
@@ -36,6 +36,7 @@ class Calibration:
     unprompted: float
     gain: float
     probe: float
+    centroid: float
     error: float
     pairs: int
     method: str | None = None

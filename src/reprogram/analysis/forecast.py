@@ -34,11 +34,11 @@ from reprogram.analysis.spectrum import (
     summarise,
     trace_alignment,
 )
-from reprogram.analysis.transferability import linear_probe
+from reprogram.analysis.transferability import linear_probe, nearest_centroid
 from reprogram.data import TargetTask, stratified_subset
 from reprogram.engine import for_inference
 from reprogram.errors import InputError
-from reprogram.evaluation import in_batches
+from reprogram.evaluation import in_batches, source_outputs
 from reprogram.experiments import trial_images
 from reprogram.methods import MAPPINGS, PROMPTS, get_method
 from reprogram.model import Reprogrammed
@@ -66,15 +66,17 @@ class Forecast:
         unprompted: That of the plain resized image, with a mapping of the same kind.
         probe: Cross-validated accuracy of a linear probe on the source's logits; chance for one
             image, which leaves none to fit on.
+        centroid: Accuracy of the nearest class mean, each image left out, in the source's features
+            (its logits, where it has none) of the plain mapping images.
         effective_dimension: sum lambda / (lambda + rho) at the ridge.
-        images: n, on which all of these are.
+        images: n, on which all of these but the centroid are.
         mapping_images: Other images, which the mappings were fitted on.
         kernel: The kernel and how it was made.
         residual: Labels on the scale of the logits minus the logits, (n, k).
         precision: In which the gradients were computed.
         laps: Wall time of the pass and fit behind a mapping, of a pass over the kernel's own images
-            (by that pace, since the kernel makes it anyway), of the kernel with its regression, and
-            of the probe; images included, the spectrum not.
+            (by that pace, since the kernel makes it anyway), of the kernel with its regression, of
+            the probe and of the centroid; images included, the spectrum not.
     """
 
     method: str
@@ -82,6 +84,7 @@ class Forecast:
     start: float
     unprompted: float
     probe: float
+    centroid: float
     effective_dimension: float
     images: int
     mapping_images: int
@@ -197,9 +200,13 @@ def forecast(
     k = task.num_classes
     kind = _kind(kind, len(here), k, max_memory)
     plain = _unprompted(source, task, method, seed)
-    mapped = _fit(plain, task, others)
+    mapped, features = _plain_look(plain, task, others)
+    _fit(plain, task, others, mapped)
     mapping_seconds = watch.lap()
-    _fit(model, task, others, like=mapped)
+    centroid = nearest_centroid(features, labels[torch.as_tensor(others)])
+    centroid_seconds = watch.lap()
+    if model.mapping.refit != "never":
+        _fit(model, task, others, _look(model, task, others, like=mapped))
     x = task.train.subset(here).images(model.input_transform.image_size)
     kernel = kernel_of(
         model, x, kind=kind, rows=rows, max_memory=max_memory, store=store, on_progress=on_progress
@@ -220,6 +227,7 @@ def forecast(
         start=accuracy(logits, y),
         unprompted=accuracy(_logits(plain, plain_seen), y),
         probe=probe,
+        centroid=centroid,
         effective_dimension=len(inverse) - rho * float(inverse.trace()),
         images=len(here),
         mapping_images=len(others),
@@ -229,6 +237,7 @@ def forecast(
         laps={
             "mapping": mapping_seconds, "pass": pass_seconds,
             "kernel": kernel_seconds - pass_seconds, "probe": watch.lap(),
+            "centroid": centroid_seconds,
         },
     )  # fmt: skip
 
@@ -340,17 +349,22 @@ def _look(
     return _Look(model, in_batches(outputs, pixels, source, BATCH))
 
 
-def _fit(
-    model: Reprogrammed, task: TargetTask, index: ndarray, like: _Look | None = None
-) -> _Look | None:
-    """Fit the model's mapping on these images; None where it is trained, so not fitted."""
-    if model.mapping.refit == "never":
-        return None
-    look = _look(model, task, index, like)
-    mean = model.source.mean
-    labels = torch.from_numpy(task.train.labels[index]).to(mean.device)
-    model.mapping.fit(look.outputs.to(mean), labels)
-    return look
+def _plain_look(
+    model: Reprogrammed, task: TargetTask, index: ndarray
+) -> tuple[_Look, Float[Tensor, "n d"]]:
+    """The logits of plain images and, from the same pass, their features, or logits for none."""
+    transform = model.input_transform
+    pixels = task.train.subset(index).images(transform.image_size)
+    logits, features = source_outputs(model.source, pixels, transform)
+    return _Look(model, logits), logits if features is None else features
+
+
+def _fit(model: Reprogrammed, task: TargetTask, index: ndarray, look: _Look) -> None:
+    """Fit the model's mapping on these images, if it is fitted at all."""
+    if model.mapping.refit != "never":
+        mean = model.source.mean
+        labels = torch.from_numpy(task.train.labels[index]).to(mean.device)
+        model.mapping.fit(look.outputs.to(mean), labels)
 
 
 @torch.no_grad()

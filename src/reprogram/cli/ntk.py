@@ -168,6 +168,7 @@ def _text(
         "",
         f"unprompted {100 * found.unprompted:.1f} %   untrained prompt {100 * found.start:.1f} %   "
         f"kernel {100 * found.accuracy:.1f} %   linear probe {100 * found.probe:.1f} %   "
+        f"nearest centroid {100 * found.centroid:.1f} %   "
         f"(mapping fitted on {found.mapping_images:,} other images)",
         prediction,
         f"picture {picture}   next: {next_command}",

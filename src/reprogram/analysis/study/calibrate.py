@@ -121,6 +121,6 @@ def calibration_of(
     weights |= dict(zip(features, map(float, coefficients[1:]), strict=True))
     return Calibration(
         intercept=float(coefficients[0]), unprompted=weights["unprompted"], gain=weights["gain"],
-        probe=weights["probe"], error=float(stdtrit(freedom, 0.975)) * spread,
-        pairs=len(pairs.names),
+        probe=weights["probe"], centroid=weights["centroid"],
+        error=float(stdtrit(freedom, 0.975)) * spread, pairs=len(pairs.names),
     )  # fmt: skip

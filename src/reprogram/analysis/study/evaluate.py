@@ -34,11 +34,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "kernel": ("kernel", "gain", "alignment", "effective-dimension"),
     "training": ("epoch-1", "epoch-2", "first-steps"),
 }
-WITHOUT_KERNEL = ("unprompted", "probe")
+WITHOUT_KERNEL = ("unprompted", "probe", "centroid")
 # The seconds of a row that a predictor needs; what several need is paid once. Any other is a score.
 NEEDS: dict[str, tuple[str, ...]] = {
     "unprompted": ("mapping", "pass"),
     "probe": ("pass", "probe"),
+    "centroid": ("mapping", "centroid"),
     **dict.fromkeys(("kernel", "gain", "effective-dimension"), ("mapping", "pass", "kernel")),
     "alignment": ("mapping", "pass", "kernel", "alignment"),
     "first-steps": ("first-steps",),
@@ -220,7 +221,7 @@ def evaluate(rows: Sequence[Mapping[str, Any]]) -> Evaluation:
     }
     candidates = sorted(
         (_candidate(pairs, weights, features) for features in _feature_sets(pairs.features)),
-        key=lambda c: c.error,
+        key=lambda c: (round(c.error, 12), len(c.features)),
     )
     by_features = {c.features: c for c in candidates}
     user = _user(pairs, weights)
@@ -259,7 +260,7 @@ def _check(pairs: Pairs) -> None:
 
 
 def _feature_sets(features: Sequence[str]) -> list[tuple[str, ...]]:
-    """Every predictor alone, beside the unprompted accuracy, and beside that and the probe.
+    """Every predictor alone, beside the unprompted accuracy, and beside all that is nearly free.
 
     So each competitor gets the company that the kernel has in a forecast.
     """
@@ -268,7 +269,7 @@ def _feature_sets(features: Sequence[str]) -> list[tuple[str, ...]]:
     # The kernel's accuracy is the unprompted one plus its gain: beside the former it is the latter.
     beside = [name for name in others if name not in ("unprompted", "kernel")]
     sets += [("unprompted", name) for name in beside]
-    sets += [("unprompted", "probe", name) for name in beside if name not in PARTS]
+    sets += [(*WITHOUT_KERNEL, name) for name in beside if name not in PARTS]
     sets += _part_sets()
     if "first-steps" in features:
         sets.append((*PARTS, "first-steps"))
@@ -277,7 +278,7 @@ def _feature_sets(features: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _part_sets() -> list[tuple[str, ...]]:
     """What a calibration can be made of, all parts first."""
-    return [c for n in (3, 2, 1) for c in itertools.combinations(PARTS, n)]
+    return [c for n in range(len(PARTS), 0, -1) for c in itertools.combinations(PARTS, n)]
 
 
 def _candidate(pairs: Pairs, weights: PairWeights, features: tuple[str, ...]) -> Candidate:

@@ -19,11 +19,9 @@ from torch import Tensor
 from reprogram.analysis.calibration import PARTS
 from reprogram.analysis.forecast import Forecast, forecast
 from reprogram.analysis.study.trials import Trial
-from reprogram.analysis.transferability import SCORES
+from reprogram.analysis.transferability import SCORES, nearest_centroid
 from reprogram.data import TargetTask, stratified_subset
-from reprogram.engine import for_inference
-from reprogram.errors import InputError
-from reprogram.evaluation import in_batches
+from reprogram.evaluation import source_outputs
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.estimate import Cost, measure, training_seconds
 from reprogram.experiments.jobs import Context, cell_source, cell_task
@@ -109,31 +107,21 @@ def _scores(
     scores: dict[str, float | None] = {}
     seconds = {"scores-pass": time.perf_counter() - started}
     for name, score in SCORES.items():
-        if score.reads == "target_logits":
-            continue  # the mapping is fitted on other images: the forecast's
+        if score.reads == "target_logits" or score.function is nearest_centroid:
+            continue  # parts of the forecast, on its own images
         started = time.perf_counter()
         scores[name] = score.function(values[score.reads], y) if score.reads in values else None
         seconds[f"score {name}"] = time.perf_counter() - started
     return scores, seconds
 
 
-@torch.no_grad()
 def _outputs(
     source: Source, task: TargetTask, index: Int[ndarray, " n"]
 ) -> dict[str, Float[Tensor, "n _"]]:
     """Features, where the source has them, and probabilities, from one pass over the images."""
-    pixels = task.train.subset(index).images(source.image_size)
-    body = for_inference(source)
-
-    def both(x: Tensor) -> Tensor:
-        return torch.cat(body.logits_and_features(x), 1)
-
-    try:
-        outputs = in_batches(both, pixels, source)
-    except InputError:
-        return {"probabilities": in_batches(body, pixels, source).double().softmax(1)}
-    logits, features = outputs.split([source.num_classes, outputs.shape[1] - source.num_classes], 1)
-    return {"probabilities": logits.double().softmax(1), "features": features}
+    logits, features = source_outputs(source, task.train.subset(index).images(source.image_size))
+    found = {"probabilities": logits.double().softmax(1)}
+    return found if features is None else found | {"features": features}
 
 
 def _early(row: dict[str, Any]) -> dict[str, float | None]:

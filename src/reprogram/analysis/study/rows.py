@@ -20,7 +20,7 @@ __all__ = ["Pairs", "StudyRows", "write_csv"]
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 2  # a row of another one is measured again
+SCHEMA = 3  # a row of another one is measured again
 
 
 class StudyRows:
