@@ -29,7 +29,8 @@ class Calibration:
         error: Half the width of a 95 % prediction interval, as a share.
         pairs: Number of (source, target) pairs behind the fit.
         method: That it was made for; None does not say.
-        images, mapping_images: Of the forecasts behind it; None does not say.
+        images: Of the kernels behind it; None does not say.
+        mapping_images: Of the mappings behind it; None does not say.
     """
 
     intercept: float
