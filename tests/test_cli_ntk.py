@@ -73,18 +73,17 @@ def test_json_is_one_document_and_the_seed_picks_the_source(
     assert prints[0] != prints[1] and "<svg" in Path("s.svg").read_text()
 
 
+def constant_fit(intercept: float, pairs: int) -> dict[str, float]:
+    """A calibration that predicts the same whatever the parts are."""
+    return {
+        "intercept": intercept, **dict.fromkeys(calibration.PARTS, 0), "error": 0.04, "pairs": pairs,
+    }  # fmt: skip
+
+
 def test_a_calibration_file_makes_the_prediction(
     sources: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = {
-        "intercept": 0.5,
-        "unprompted": 0,
-        "gain": 0,
-        "probe": 0,
-        "centroid": 0,
-        "error": 0.04,
-        "pairs": 24,
-    }
+    values = constant_fit(0.5, pairs=24)
     Path("c.json").write_text(json.dumps(values))
     assert ntk(sources / "seed-0", "--calibration", "c.json") == 0
     out = capsys.readouterr().out
@@ -115,15 +114,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 def test_a_calibration_of_other_forecasts_is_refused(
     sources: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = {
-        "intercept": 0.5,
-        "unprompted": 0,
-        "gain": 0,
-        "probe": 0,
-        "centroid": 0,
-        "error": 0.04,
-        "pairs": 24,
-    }
+    values = constant_fit(0.5, pairs=24)
     made = {"method": "full+ilm", "images": 20, "mapping_images": 40}
     Path("c.json").write_text(json.dumps(values | made))
     assert ntk(sources / "seed-0", "--calibration", "c.json", "--method", "pad+flm") == 2
@@ -136,15 +127,7 @@ def test_a_calibration_of_other_forecasts_is_refused(
 def test_the_package_s_own_calibration_serves_where_it_has_one(
     sources: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = {
-        "intercept": 0.4,
-        "unprompted": 0,
-        "gain": 0,
-        "probe": 0,
-        "centroid": 0,
-        "error": 0.04,
-        "pairs": 9,
-    }
+    values = constant_fit(0.4, pairs=9)
     shipped = {"pad+flm": values | {"images": 20, "mapping_images": 40}}
     Path("calibrations.json").write_text(json.dumps(shipped))
     monkeypatch.setattr(calibration, "SHIPPED", str(Path("calibrations.json").absolute()))
