@@ -118,8 +118,7 @@ def run(
         entries = entries_for(config, grid, place, out)
         warn_of_published_rates()
         store.add(entries, _command())
-        with ResultStore(fits).locked() if fits else nullcontext():
-            end = _run(entries, store, place, fits=ResultStore(fits) if fits else None)
+        end = _run_with_fits(entries, store, place, fits)
     return _finish(store, end, place)
 
 
@@ -145,8 +144,7 @@ def retry(
         entries = refreshed(store.entries(), context_of(place, None))
         store.add(entries, store.command)
         store.discard_broken(entries)
-        with ResultStore(fits).locked() if fits else nullcontext():
-            end = _run(entries, store, place, fits=ResultStore(fits) if fits else None)
+        end = _run_with_fits(entries, store, place, fits)
     return _finish(store, end, place)
 
 
@@ -280,6 +278,17 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 MAX_TABLES = 4  # printed; all of them are on the page
+
+
+def _run_with_fits(
+    entries: list[Entry], store: ResultStore, place: Place, fits: Path | None
+) -> GridProgress:
+    """Run what is missing, with the fits of another directory where one is named."""
+    from reprogram.experiments.results import ResultStore
+
+    home = ResultStore(fits) if fits else None
+    with home.locked() if home else nullcontext():
+        return _run(entries, store, place, fits=home)
 
 
 def _run(
