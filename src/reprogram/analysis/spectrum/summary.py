@@ -323,9 +323,8 @@ def _alignments(
     matrix: Float[Tensor, "rows rows"], residual: Float[Tensor, "n k"]
 ) -> dict[str, float | None]:
     n, k = residual.shape
-    centred_residual = cleared(residual - residual.mean(0), float(residual.norm()))
     if len(matrix) == n * k:
-        full = _alignment(centred(matrix, k), centred_residual.reshape(-1, 1))
+        full = _alignment(centred(matrix, k), _centred_target(residual).reshape(-1, 1))
         return {"alignment_full": full, "alignment_trace": trace_alignment(matrix, residual)}
     return {"alignment_trace": trace_alignment(matrix, residual)}
 
@@ -341,9 +340,13 @@ def trace_alignment(kernel: Float[Tensor, "..."], residual: Float[Tensor, "n k"]
     matrix = kernel
     if kernel.numel() == (n * k) ** 2:
         matrix = torch.einsum("ikjk->ij", kernel.reshape(n, k, n, k)) / k
-    values = finite("the residual", residual)
-    target = cleared(values - values.mean(0), float(values.norm()))
+    target = _centred_target(finite("the residual", residual))
     return _alignment(centred(finite("the kernel", matrix), 1), target)
+
+
+def _centred_target(residual: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    """C R, and 0 where that is rounding."""
+    return cleared(residual - residual.mean(0), float(residual.norm()))
 
 
 def _alignment(
