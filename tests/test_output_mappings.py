@@ -243,6 +243,24 @@ def test_linear_mappings(cls: type[LinearMapping], reads: str) -> None:
 @pytest.mark.parametrize(
     "make",
     [
+        lambda: FrequencyMapping(6, 3),
+        lambda: BayesianMapping(6, 3),
+        lambda: RandomMapping(6, 3, generator()),
+        lambda: LinearMapping(6, 3, generator=generator()),
+        lambda: HeadMapping(6, 3, generator=generator()),
+    ],
+)
+def test_the_matrix_is_what_a_mapping_does(make: Callable[[], OutputMapping]) -> None:
+    mapping = make().double()
+    x = torch.randn(30, 6, generator=generator(), dtype=torch.float64)
+    mapping.fit(x, torch.arange(30) % 3)
+    assert mapping.matrix is not None and mapping.matrix.any()
+    torch.testing.assert_close(x @ mapping.matrix, mapping(x) - mapping(torch.zeros_like(x)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
         lambda: FrequencyMapping(3, 4),
         lambda: ManyToOneMapping(3, 4, k=1),
         lambda: RandomMapping(3, 4, generator()),

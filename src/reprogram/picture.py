@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from reprogram.data import Split, TargetTask
 from reprogram.evaluation import in_batches
 from reprogram.figures import Examples, choose_examples, save, show_figure
 from reprogram.input_transforms import SMM
 from reprogram.model import Reprogrammed
-from reprogram.output_mappings import MatrixMapping, counts
+from reprogram.output_mappings import counts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_model", "model_figure"]
+__all__ = ["draw_model", "mapping_weight", "model_figure"]
 
 LOOKED_AT = 512  # test images that examples are chosen from
 
@@ -37,9 +38,8 @@ def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
         task: Where the examples come from.
     """
     record = model.record or {}
-    transform, mapping = model.input_transform, model.mapping
+    transform = model.input_transform
     prompt = transform.picture()
-    matrix = mapping.weight.detach().cpu().numpy() if isinstance(mapping, MatrixMapping) else None
     shown, votes = examples(model, task.test)
     history = [
         {
@@ -54,13 +54,20 @@ def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
         examples=shown,
         prompt=None if prompt is None else prompt.detach().cpu().numpy(),
         units=f"{transform.units} units",
-        weight=matrix,
+        weight=mapping_weight(model),
         strength=votes,
         source_names=model.source.class_names,
         target_names=model.class_names,
         history=history if len(history) > 1 else (),
         selected_epoch=record.get("selected_epoch"),
     )
+
+
+def mapping_weight(model: Reprogrammed) -> Float[np.ndarray, "source target"] | None:
+    """W of target logits = source logits @ W; None where the mapping reads no source classes."""
+    if model.mapping.reads != "logits" or model.mapping.matrix is None:
+        return None
+    return model.mapping.matrix.detach().cpu().numpy()
 
 
 def examples(model: Reprogrammed, split: Split) -> tuple[Examples, np.ndarray]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
 from reprogram.artefact import load
 from reprogram.errors import InputError
 from reprogram.experiments.jobs import Context, cell_source, cell_task
@@ -15,8 +12,7 @@ from reprogram.experiments.results import Entry, ResultStore
 from reprogram.figures import mapping_picture, png_bytes
 from reprogram.input_transforms import Identity
 from reprogram.model import Reprogrammed
-from reprogram.output_mappings import LinearMapping, MatrixMapping
-from reprogram.picture import model_figure
+from reprogram.picture import mapping_weight, model_figure
 from reprogram.report import Picture, run_key
 
 __all__ = ["run_pictures"]
@@ -95,13 +91,3 @@ def _pictures(model: Reprogrammed, entry: Entry, context: Context) -> list[Pictu
         return []
     figure = mapping_picture(weight, model.source.class_names, model.class_names)
     return [Picture(png_bytes(figure), where, "Which source classes are read as which target")]
-
-
-def mapping_weight(model: Reprogrammed) -> Float[np.ndarray, "source target"] | None:
-    """W of target logits = source logits @ W; None where the mapping reads no source classes."""
-    mapping = model.mapping
-    if mapping.reads != "logits":
-        return None
-    if isinstance(mapping, LinearMapping):
-        return mapping.linear.weight.detach().cpu().numpy().T
-    return mapping.weight.detach().cpu().numpy() if isinstance(mapping, MatrixMapping) else None

@@ -49,6 +49,11 @@ class OutputMapping(nn.Module, ABC):
             labels: Target classes, 0 to T - 1.
         """
 
+    @property
+    def matrix(self) -> Float[Tensor, "source target"] | None:
+        """W of target logits = outputs @ W + constant; None of a mapping that is not linear."""
+        return None
+
     @abstractmethod
     def forward(self, outputs: Float[Tensor, "batch source"]) -> Float[Tensor, "batch target"]:
         """Target logits."""
@@ -69,6 +74,10 @@ class MatrixMapping(OutputMapping, ABC):
     def __init__(self, num_source_classes: int, num_target_classes: int) -> None:
         super().__init__(num_source_classes, num_target_classes)
         self.register_buffer("weight", torch.zeros(num_source_classes, num_target_classes))
+
+    @property
+    def matrix(self) -> Float[Tensor, "source target"]:
+        return self.weight
 
     def forward(self, outputs: Float[Tensor, "batch source"]) -> Float[Tensor, "batch target"]:
         return outputs @ self.weight

@@ -33,6 +33,10 @@ class LinearMapping(OutputMapping):
         layer = nn.Linear(num_source_classes, num_target_classes, device="meta")
         self.linear = drawn(layer, generator)
 
+    @property
+    def matrix(self) -> Float[Tensor, "source target"]:
+        return self.linear.weight.detach().T
+
     def forward(self, outputs: Float[Tensor, "batch source"]) -> Float[Tensor, "batch target"]:
         return self.linear(outputs)
 

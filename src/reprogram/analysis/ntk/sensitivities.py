@@ -16,7 +16,6 @@ from torch import Tensor
 from reprogram.analysis.ntk.checks import check_finite
 from reprogram.engine.folded import folded_source, is_frozen_network
 from reprogram.model import Reprogrammed
-from reprogram.output_mappings import LinearMapping, MatrixMapping, OutputMapping
 from reprogram.sources import Source
 
 __all__ = ["Sensitivities", "SensitivitySource", "sensitivities_of"]
@@ -75,7 +74,7 @@ class SensitivitySource:
         return self.source.features(z) if reads_features else self.source(z)
 
     def _gradients(self, outputs: Tensor, z: Tensor) -> Tensor:
-        weight = matrix_of(self.model.mapping)
+        weight = self.model.mapping.matrix
         seeds = None if weight is None else self.combinations @ weight.T  # (k, S)
         if seeds is not None and outputs.shape[1] < len(seeds):
             # Fewer source outputs than combinations of them: one pass each, then W.
@@ -96,13 +95,6 @@ def backward_passes(
         (gradient,) = torch.autograd.grad(outputs, z, seed.expand_as(outputs), retain_graph=again)
         gradients[:, i] = gradient
     return check_finite(gradients)
-
-
-def matrix_of(mapping: OutputMapping) -> Float[Tensor, "source target"] | None:
-    """W of a mapping that is linear in what it reads, None of any other."""
-    if isinstance(mapping, LinearMapping):
-        return mapping.linear.weight.detach().T
-    return mapping.weight if isinstance(mapping, MatrixMapping) else None
 
 
 def sensitivities_of(
