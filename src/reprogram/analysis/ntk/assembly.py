@@ -88,6 +88,7 @@ def contract(a: FactorTable, b: FactorTable, kind: str, device: torch.device) ->
     values = torch.empty(a.n, k, b.n, k, dtype=torch.float64, device=device)
     examples = _block(a.factors, a.n, device)
     for rows, left in a.blocks(examples, device):
+        left = [f.map(Tensor.double) for f in left]  # once, not once a product
         for columns, right in b.blocks(examples, device):
             if a is b and columns.start < rows.start:
                 continue
