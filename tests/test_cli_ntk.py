@@ -128,11 +128,15 @@ def test_the_package_s_own_calibration_serves_where_it_has_one(
     sources: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = constant_fit(0.4, pairs=9)
-    shipped = {"pad+flm": values | {"images": 20, "mapping_images": 40}}
+    made = {"images": 20, "mapping_images": 40, "training": "5 epochs on up to 99 images"}
+    shipped = {"pad+flm": values | made}
     Path("calibrations.json").write_text(json.dumps(shipped))
     monkeypatch.setattr(calibration, "SHIPPED", str(Path("calibrations.json").absolute()))
     assert ntk(sources / "seed-0", "--method", "pad+flm", "--quiet") == 0
-    assert "predicted accuracy 40.0 %   +- 4.0 points" in capsys.readouterr().out
+    assert (
+        "predicted accuracy 40.0 %   +- 4.0 points (95 %) after 5 epochs on up to 99 images, "
+        "calibrated on 9 pairs"
+    ) in capsys.readouterr().out
     assert ntk(sources / "seed-0", "--method", "pad+flm", "--quiet", images=10) == 0
     assert "uncalibrated" in capsys.readouterr().out
     assert ntk(sources / "seed-0", "--method", "full+flm", "--quiet") == 0

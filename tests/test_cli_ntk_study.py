@@ -92,6 +92,7 @@ def test_it_measures_scores_draws_and_calibrates(
     assert "calibrated on 4 pairs" in capsys.readouterr().out
     made = json.loads(calibration.read_text())
     assert (made["method"], made["images"], made["mapping_images"]) == ("full+ilm", 12, 20)
+    assert made["training"] == f"3 epochs on up to {max(r['n_train'] for r in rows)} images"
 
     monkeypatch.setattr(study, "measure_trial", lambda *_, **__: pytest.fail("measured again"))
     assert ntk_study(trained / "results", tmp_path, "--json") == 0

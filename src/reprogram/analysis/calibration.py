@@ -31,6 +31,7 @@ class Calibration:
         method: That it was made for; None does not say.
         images: Of the kernels behind it; None does not say.
         mapping_images: Of the mappings behind it; None does not say.
+        training: What the accuracies were reached by, such as "15 epochs on up to 1,800 images".
     """
 
     intercept: float
@@ -43,6 +44,7 @@ class Calibration:
     method: str | None = None
     images: int | None = None
     mapping_images: int | None = None
+    training: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Calibration:
@@ -72,7 +74,7 @@ class Calibration:
         if not all(map(math.isfinite, numbers.values())):
             raise InputError("holds a number that is not finite.")
         pairs = int(numbers.pop("pairs"))
-        made = {n: values.get(n) for n in ("method", "images", "mapping_images")}
+        made = {n: values.get(n) for n in ("method", "images", "mapping_images", "training")}
         return cls(pairs=pairs, **numbers, **made)  # type: ignore[arg-type]
 
     @classmethod

@@ -159,7 +159,8 @@ def _text(
     else:
         prediction = (
             f"predicted accuracy {100 * fit.accuracy(found.parts()):.1f} %   "
-            f"+- {100 * fit.error:.1f} points (95 %), calibrated on {fit.pairs:,} pairs"
+            f"+- {100 * fit.error:.1f} points (95 %)"
+            f"{f' after {fit.training}' if fit.training else ''}, calibrated on {fit.pairs:,} pairs"
         )
     lines = [
         str(found.spectrum),

@@ -99,6 +99,7 @@ def _write(found: Evaluation, out: Path) -> None:
     methods = {row["method"] for row in found.pairs.rows}
     made = {"parts": found.user.features, **found.pairs.rows[0]["identity"]}
     made["method"] = methods.pop() if len(methods) == 1 else None
+    made["training"] = found.pairs.training
     write_json(out / "calibration.json", asdict(found.calibration) | made)
     save(_picture(found), out / "prediction")
 

@@ -83,6 +83,13 @@ class Pairs:
         self.features = [n for n in predictors[0] if all(p.get(n) is not None for p in predictors)]
         self.left_out = sorted({name for p in predictors for name in p} - set(self.features))
 
+    @property
+    def training(self) -> str:
+        """What the outcomes are those of, such as "15 epochs on up to 1,800 images"."""
+        epochs = sorted({int(row["epochs"]) for row in self.rows})
+        span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+        return f"{span} epochs on up to {max(row['n_train'] for row in self.rows):,} images"
+
     def outcome(self, name: str) -> Float[ndarray, " rows"]:
         """Trained "accuracy", or its "gain" over the unprompted mapping; both on test images."""
         accuracy = np.array([row["accuracy"] for row in self.rows], dtype=float)
