@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.ours import Trial
 from benchmarks.timing import Meter
-from reprogram.engine.several import train_several
+from reprogram.lockstep import train_several
 from reprogram.training import Progress, Run
 
 __all__ = ["round_seconds"]

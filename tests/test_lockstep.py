@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from benchmarks import gpu, growth, ours
 from benchmarks.scale import Scale
 from benchmarks.several import round_seconds
+from reprogram import lockstep
 from reprogram.data import plan_split
 from reprogram.data.augmentation import Augmentation
 from reprogram.data.batches import Batch, BatchPlan, ResidentData
-from reprogram.engine import choose_engine, several
-from reprogram.engine.several import train_several
+from reprogram.engine import choose_engine
 from reprogram.errors import InputError
+from reprogram.lockstep import train_several
 from reprogram.methods import get_method
 from reprogram.seeds import generator_for
 from reprogram.settings import Settings
@@ -152,7 +153,7 @@ def test_a_cpu_takes_as_many_runs_at_once_as_its_memory_holds(
         if len(batch.index) > 40:
             raise InputError("simulated")
 
-    monkeypatch.setattr(several, "require_memory", require)
+    monkeypatch.setattr(lockstep, "require_memory", require)
     source = tiny_source()
     runs = [build(source, seed, epochs=1) for seed in range(4)]
     passes = Passes(monkeypatch)
