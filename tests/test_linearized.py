@@ -154,6 +154,19 @@ def test_it_trains_in_the_ordinary_loop(tmp_path: Path) -> None:
     assert change.any()
 
 
+@pytest.mark.parametrize("name", ["smm+linear", "lowrank+flm", "head-finetune"])
+def test_it_starts_where_its_method_starts(name: str) -> None:
+    settings = {"epochs": 0, "batch_size": 16, "progress": False}
+    plain, first = (
+        rp.fit(tiny_source(), tiny_task(), method, **settings)
+        for method in (name, f"{name}@linearized")
+    )
+    own = dict(first.named_parameters())
+    assert trainable(plain)
+    for parameter, value in trainable(plain).items():
+        assert torch.equal(own[parameter], value)
+
+
 @pytest.mark.parametrize("name", ["pad+ilm", "smm+linear", "full-finetune"])
 def test_it_comes_back_bitwise_and_small(name: str, tmp_path: Path) -> None:
     model = rp.fit(

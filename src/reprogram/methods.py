@@ -75,6 +75,7 @@ class Method:
         settings: Published settings; those left None are filled in by :meth:`resolve`.
         whole_body: Whether a copy of the source is trained too (full fine-tuning).
         first_order: Whether the model is replaced by its linearisation at its state 0.
+        variant_of: The method whose initial values it has, where that is another one.
     """
 
     name: str
@@ -85,6 +86,12 @@ class Method:
     settings: Settings
     whole_body: bool = False
     first_order: bool = False
+    variant_of: str | None = None
+
+    @property
+    def drawn_as(self) -> str:
+        """The name under which initial values are drawn."""
+        return self.variant_of or self.name
 
     def resolve(
         self,
@@ -147,7 +154,10 @@ class Method:
         """
         if self.prompt.parameters is not None and max_memory is not None:
             _check_memory(self.name, self.prompt.parameters(source, settings), max_memory)
-        mapping = self.mapping.build(source, len(class_names), settings, generator)
+        try:
+            mapping = self.mapping.build(source, len(class_names), settings, generator)
+        except InputError as error:
+            raise InputError(f"method {self.name}: {error}") from error
         transform = self.prompt.build(source, settings, generator)
         body = source.trainable_copy() if self.whole_body else source
         # Where the source is, and in its precision: exactness is tested in float64.
@@ -158,11 +168,16 @@ class Method:
 
 
 class Variant(NamedTuple):
-    """What `@variant` changes of a method: its settings, in words, and which model is built."""
+    """What `@variant` changes of a method: its settings, in words, and which model is built.
+
+    A variant has its method's initial values, so that the two differ in nothing else, unless it
+    has an own start.
+    """
 
     settings: dict[str, Any]
     does: str
     first_order: bool = False
+    own_start: bool = False
 
 
 SMALL_SET = 10_000
@@ -347,7 +362,9 @@ METHODS: dict[str, Method] = {
 VARIANTS: dict[str, Variant] = {
     "refit": Variant({"final_refit": True}, "the mapping is fitted once more after training"),
     "linearized": Variant({}, "the model's first order at its start is trained", first_order=True),
-    "steps": Variant({}, "as many optimiser steps at every data size: a grid's control"),
+    "steps": Variant(
+        {}, "as many optimiser steps at every data size: a grid's control", own_start=True
+    ),
 }
 
 # Settings that belong to some prompt or mapping, and to which.
@@ -380,4 +397,5 @@ def get_method(name: str) -> Method:
         name=name,
         settings=method.settings.updated(chosen.settings),
         first_order=chosen.first_order,
+        variant_of=None if chosen.own_start else base,
     )

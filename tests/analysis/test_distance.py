@@ -99,6 +99,12 @@ def test_kid_and_mmd_equal_the_double_loop() -> None:
     assert mmd(x, y) == pytest.approx(slow, rel=1e-12)
 
 
+def test_the_bandwidth_sees_all_of_a_set_that_lies_class_after_class() -> None:
+    x = np.repeat(10.0 * np.arange(4), 600)[:, None] + normal(2400, 1, 0)
+    shuffled = np.random.default_rng(0).permutation(x)
+    assert median_bandwidth(x, x) == pytest.approx(median_bandwidth(shuffled, shuffled), rel=0.1)
+
+
 def test_mmd_is_unbiased_for_its_closed_form() -> None:
     """E k(x, y) = s / sqrt(s^2 + 2) exp(-m^2 / 2(s^2 + 2)) for unit Gaussians at a distance m."""
     s, m = 0.8, 0.5

@@ -19,12 +19,20 @@ from reprogram.sources import load_source
 
 __all__ = ["check_up"]
 
-# Extra -> packages whose presence it means, and what it is for.
+# Extra -> its distributions, and what it is for.
 EXTRAS = {
+    "clip": (("open_clip_torch",), "extractors open_clip/NAME@TAG"),
+    "corruptions": (("imagecorruptions-imaug",), "noise of ImageNet-C"),
     "data": (("datasets", "h5py"), "targets hf/NAME and pcam"),
-    "onnx": (("onnx", "onnxscript", "onnxruntime"), "reprogram export --to onnx"),
+    "onnx": (("onnx", "onnxruntime", "onnxscript"), "reprogram export --to onnx"),
+    "ot": (("pot",), "reprogram distance --metrics otdd"),
+    "ray": (("ray",), "reprogram bench run --executor ray"),
+    "slurm": (("submitit",), "reprogram bench run --executor slurm"),
     "track": (("tensorboard",), "reprogram fit --track"),
 }
+MODULES = {  # of distributions that are imported under another name
+    "imagecorruptions-imaug": "imagecorruptions", "open_clip_torch": "open_clip", "pot": "ot",
+}  # fmt: skip
 
 
 def check_up() -> list[dict[str, Any]]:
@@ -102,7 +110,7 @@ def _existing(path: Path) -> Path:
 def _extras() -> list[dict[str, Any]]:
     findings = []
     for extra, (packages, use) in EXTRAS.items():
-        missing = [p for p in packages if find_spec(p) is None]
+        missing = [p for p in packages if find_spec(MODULES.get(p, p)) is None]
         found = use if missing else f"{use} ({', '.join(f'{p} {_version(p)}' for p in packages)})"
         findings.append(
             _finding(f"extra {extra}", not missing, found, f'pip install "reprogram[{extra}]"')

@@ -183,6 +183,7 @@ def _dense(jacobian: Jacobian, x: Tensor, x2: Tensor | None, kind: str, work: Wo
     note = _note(kind, k)
     with tempfile.TemporaryDirectory(prefix="ntk-") as scratch:
         left = right = build_table(jacobian, x, work, Path(scratch) / "x")
+        reads = jacobian.reads(n1)  # before the other images are run
         if x2 is not None:
             right = build_table(jacobian, x2, replace(work, store=None), Path(scratch) / "x2")
         values = contract(left, right, kind, jacobian.device)
@@ -191,7 +192,7 @@ def _dense(jacobian: Jacobian, x: Tensor, x2: Tensor | None, kind: str, work: Wo
         del left, right  # files are closed before their directory goes
     return Kernel(
         values, kind, jacobian.rows, "hadamard" if factored else "gram",
-        jacobian.parameters, k, time.perf_counter() - began, size, note, jacobian.reads(n1),
+        jacobian.parameters, k, time.perf_counter() - began, size, note, reads,
     )  # fmt: skip
 
 

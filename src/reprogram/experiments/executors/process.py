@@ -115,7 +115,7 @@ def _work(pipe: Connection, watched: Connection, context: Context) -> None:
     """A worker: jobs in, events out, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_leave_with, args=(watched,), daemon=True).start()
-    from reprogram.cli import keep_large_blocks
+    from reprogram.allocator import keep_large_blocks
 
     keep_large_blocks()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
