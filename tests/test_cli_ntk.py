@@ -124,11 +124,28 @@ def test_a_calibration_of_other_forecasts_is_refused(
     assert "made for --images 200 (not 20)" in capsys.readouterr().err
 
 
+def test_a_set_with_fewer_images_than_the_calibration_s_is_not_calibrated(
+    sources: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {"method": "pad+flm", "images": 20, "mapping_images": 40}
+    Path("c.json").write_text(json.dumps(constant_fit(0.5, pairs=24) | made))
+    more = ("--calibration", "c.json", "--method", "pad+flm", "--train-pool", "30")
+    assert ntk(sources / "seed-0", *more) == 0
+    out, err = capsys.readouterr()
+    assert "too few images for the calibration, which was made for --images 20" in err
+    assert "uncalibrated" in out and "predicted accuracy" not in out
+
+
 def test_the_package_s_own_calibration_serves_where_it_has_one(
     sources: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = constant_fit(0.4, pairs=9)
-    made = {"images": 20, "mapping_images": 40, "training": "5 epochs on up to 99 images"}
+    made = {
+        "images": 20,
+        "mapping_images": 40,
+        "training": "5 epochs on up to 99 images",
+        "epochs": 5,
+    }
     shipped = {"pad+flm": values | made}
     Path("calibrations.json").write_text(json.dumps(shipped))
     monkeypatch.setattr(calibration, "SHIPPED", str(Path("calibrations.json").absolute()))
@@ -136,7 +153,8 @@ def test_the_package_s_own_calibration_serves_where_it_has_one(
     assert (
         "predicted accuracy 40.0 %   +- 4.0 points (95 %) after 5 epochs on up to 99 images, "
         "calibrated on 9 pairs"
-    ) in capsys.readouterr().out
+    ) in (out := capsys.readouterr().out)
+    assert "--epochs 5" in out.splitlines()[-1]
     assert ntk(sources / "seed-0", "--method", "pad+flm", "--quiet", images=10) == 0
     assert "uncalibrated" in capsys.readouterr().out
     assert ntk(sources / "seed-0", "--method", "full+flm", "--quiet") == 0

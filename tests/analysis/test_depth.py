@@ -104,6 +104,20 @@ def test_methods_are_compared_in_pairs_by_seed() -> None:
     )
 
 
+def test_a_comparison_is_as_uncertain_as_the_test_images_allow() -> None:
+    points = [p | {"n_test": 400} for p in made()]
+    found = comparisons_of(points, "pad+first", "fc+first")["cnn", "usps"]
+    # d = 0.1 for every seed: t(0.975, 2) sqrt(0.1 * 0.9 / 400)
+    assert found.half_width == pytest.approx(4.30265 * 0.015)
+    unknown = comparisons_of(made(), "pad+first", "fc+first")["cnn", "usps"]
+    assert unknown.half_width == pytest.approx(0, abs=1e-12)
+
+
+def test_a_name_does_not_break_the_table() -> None:
+    points = [p | {"target": "a|b"} for p in made() if p["target"] == "usps"]
+    assert r"| cnn | a\|b | `pad+first` | 2 |" in markdown(points)
+
+
 def test_lines_are_means_over_seeds() -> None:
     (line, *_) = lines_of(made())
     accuracy = line.values[2]["accuracy"]
@@ -154,7 +168,10 @@ def test_the_smallest_eigenvalue_is_held_against_which_method_loses_less() -> No
     assert (choice.verdict, choice.first_larger, choice.first_lower) == ("tells", 12, 12)
     other = choices_of(points, "fc+first", "pad+first")[1]
     assert (other.agree, other.first_larger) == (12, 0)
-    assert "pad+first or fc+first? tells (12 of 12 places, 74 to 100 %" in text(points)
+    assert "pad+first or fc+first? tells (12 of 12 places, 74 to 100 %, p = 0.000, Holm" in text(
+        points
+    )
+    assert choice.p_value == pytest.approx(2 * 0.5**12)  # the others tie: a family of one
     # Equal everywhere: nothing to tell.
     assert (found["alignment"].places, found["alignment"].ties) == (0, 12)
     assert found["alignment"].verdict == "does not tell: not resolved"
@@ -252,6 +269,7 @@ def test_the_command_measures_tests_and_draws(
     assert sorted(p["source_accuracy"] for p in points) == pytest.approx(
         [0.3] * 2 + [0.4] * 2 + [0.5] * 2
     )
+    assert {p["n_test"] for p in points} == {30}
     vp = {p["level"]: p for p in points if p["method"] == "pad+first"}
     # 10 images with 3 classes are 30 rows.
     assert len(json.loads((tmp_path / "claims.json").read_text())["choices"]) == 5

@@ -96,9 +96,8 @@ def test_processes_that_need_the_same_images_make_them_once(
 
 
 @given(valid)
-def test_noise_survives_text_and_json(noise: Noise) -> None:
+def test_noise_survives_text(noise: Noise) -> None:
     assert Noise.parse(str(noise)) == noise
-    assert Noise.from_dict(noise.to_dict()) == noise
     assert bool(noise) == (noise != CLEAN)
 
 
@@ -122,11 +121,9 @@ def test_bad_texts_are_named(text: str, says: str) -> None:
         Noise.parse(text)
 
 
-def test_bad_documents_are_named() -> None:
-    with pytest.raises(InputError, match="unknown key of a noise 'level'"):
-        Noise.from_dict({"kind": "blur", "level": 1})
+def test_bad_values_are_named() -> None:
     with pytest.raises(InputError, match="severity must be a whole number >= 0, got -3"):
-        Noise.from_dict({"kind": "blur", "severity": -3})
+        Noise("blur", -3)
 
 
 def test_a_fit_sees_what_training_sees() -> None:

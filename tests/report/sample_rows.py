@@ -36,7 +36,7 @@ def sample_rows(
                         "val_accuracy": accuracy - 0.01,
                         "n_train": round(1200 * fraction),
                         "n_val": 120,
-                        "n_test": 360,
+                        "n_test": 3600,
                         "num_classes": 10,
                         "trainable_parameters": parameters,
                         "stored_bytes": size,

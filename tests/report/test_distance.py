@@ -271,6 +271,18 @@ def test_rows_take_the_distances_of_their_pair():
     assert pair.same_classes is (pair.source != "quickdraw")
 
 
+def test_only_the_largest_pool_counts():
+    merged = with_distances(distance_rows(), document())
+    small = [r | {"train_pool": 2000, "accuracy": r["accuracy"] - 0.2} for r in merged]
+    larger = [r | {"train_pool": 4000, "accuracy": r["accuracy"] - 0.1} for r in merged]
+    fewer = [r | {"data_fraction": 0.5} for r in merged]
+    both = domain_pairs(small + larger, "reprogramming")
+    assert both == domain_pairs(larger, "reprogramming")
+    # None is all images: the largest pool, whatever its sizes
+    found = domain_pairs(small + fewer, "reprogramming")
+    assert found == domain_pairs(merged, "reprogramming")
+
+
 def test_a_training_of_the_source_has_its_own_accuracy():
     place = {"source": "embedded", "target": "digits", "metrics": {}}
     given = {"pairs": [place | {"source_seed": s, "source_accuracy": 0.5 + s / 10} for s in (0, 1)]}

@@ -12,6 +12,7 @@ import pytest
 from report.browser import CHROMIUM, DRIVER, Browser
 from report.sample_rows import sample_rows
 
+from reprogram.data.noise import NOISES, ImageNoise
 from reprogram.errors import InputError
 from reprogram.report import Picture, write_report
 from reprogram.report import page as page_module
@@ -178,6 +179,12 @@ def test_no_rows_are_an_error(tmp_path: Path):
         write_report([], tmp_path)
 
 
+def test_the_protocol_says_what_a_p_value_accounts_for(report: dict[str, Path]):
+    text = report["report.html"].read_text(encoding="utf-8")
+    assert "A p-value accounts for the spread over seeds and at least for the smallest" in text
+    assert "which all seeds share" in text
+
+
 def test_versions_of_failed_runs_count_and_dirty_ones_are_told_apart(tmp_path: Path):
     rows = sample_rows(1)
     rows[0] |= {"git_sha": "0123456789ab", "status": "failed", "accuracy": None}
@@ -196,7 +203,8 @@ def test_ten_thousand_rows_fit_one_page(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(page_module.view_figures, "size_figures", lambda clean: [])
     monkeypatch.setattr(page_module.view_noise, "noise_figures", lambda everything: [])
     clean = sample_rows(3, tuple(f"target{i}" for i in range(12)))
-    kinds = [f"kind{k}:{s}@test" for k in range(14) for s in (1, 3, 5)]
+    names = [name for name, noise in NOISES.items() if isinstance(noise, ImageNoise)][:14]
+    kinds = [f"{name}:{s}@test" for name in names for s in (1, 3, 5)]
     rows = clean + [
         {k: v for k, v in row.items() if k != "history"} | {"noise": kind}
         for kind in kinds

@@ -8,9 +8,9 @@ from report.sample_rows import sample_rows
 
 from reprogram.report import panels, write_report
 from reprogram.report.robustness import NoiseGroup, noise_groups
-from reprogram.report.statistics import summarise
 from reprogram.report.verdict import leader
 from reprogram.report.view_noise import noise_section
+from reprogram.statistics import summarise
 
 LOSS = {"full-finetune": 0.08, "reprogramming": 0.04, "linear-probe": 0.1, "none+ilm": 0.12}
 
@@ -101,7 +101,7 @@ def test_the_section_holds_every_place(tmp_path):
     assert section is not None
     test, both, strengths = section.sentences
     assert "noise on test images" in test and "over 6 noises" in test
-    assert "(clean accuracy on 360 test images, noisy on 100)" in test
+    assert "(clean accuracy on 3,600 test images, noisy on 100)" in test
     keeps = "reprogramming keeps 87.8 ± 0.5 % of its clean accuracy, the most (84.1 ± 2.5 % of "
     assert keeps in test
     assert "noise on training and test images" in both and "over 3 noises" in both
@@ -113,6 +113,41 @@ def test_the_section_holds_every_place(tmp_path):
     assert page.count("<option") == 3  # clean, noise on test, noise on both
     for name in ("report.md", "report.tex"):
         assert "relative robustness" in files[name].read_text(encoding="utf-8")
+
+
+def test_more_noises_are_not_more_images():
+    """20 noises of 100 images: 5 points, or 5.6 % of clean accuracy, are not resolved by 3 seeds."""
+    rows = [row for row in noisy_rows() if row["method"] in ("full-finetune", "reprogramming")]
+    clean = [row for row in rows if row["noise"] == "clean" and row["data_fraction"] == 1.0]
+    for row in clean:
+        row["accuracy"] = 0.9
+    lost = {"full-finetune": 0.3, "reprogramming": 0.25}
+    noisy = [
+        row
+        | {
+            "noise": f"{kind}:{s}@test",
+            "accuracy": 0.9 - lost[row["method"]] - shift,
+            "n_test": 100,
+        }
+        for row in clean
+        for shift in [0.0001 * (row["seed"] % 2) * (row["method"] == "reprogramming")]
+        for kind in ("gaussian", "blur", "fog", "frost")
+        for s in range(1, 6)
+    ]
+    section = noise_section(panels(clean + noisy))
+    assert section is not None
+    robust, accurate = section.sentences[0].split(". The highest accuracy")
+    assert "over 20 noises" in robust
+    assert robust.endswith("not resolved against full-finetune (n = 3, Holm)")
+    assert accurate.endswith("not resolved against full-finetune (n = 3, Holm).")
+
+
+def test_the_floor_of_a_ratio_is_that_of_the_clean_hits():
+    group = group_of(noisy_rows(n_test=100))
+    summary = group.clean_entry("full-finetune").summary
+    assert summary is not None
+    hits = group.clean_hits(["full-finetune", "reprogramming"])
+    assert hits == pytest.approx(100 * summary.mean)
 
 
 def test_many_kinds_become_small_multiples(tmp_path):

@@ -9,7 +9,7 @@ from report.sample_rows import sample_rows
 from reprogram.report import panels, table_csv, text_table, write_report
 from reprogram.report.panels import clean_panels
 from reprogram.report.sensitivity import sensitivities, sensitivity_section
-from reprogram.report.statistics import summarise
+from reprogram.statistics import summarise
 
 STEPS = {0.2: 60, 0.6: 180, 1.0: 300}
 

@@ -32,6 +32,7 @@ class Calibration:
         images: Of the kernels behind it; None does not say.
         mapping_images: Of the mappings behind it; None does not say.
         training: What the accuracies were reached by, such as "15 epochs on up to 1,800 images".
+        epochs: Of these trainings where all had the same; None does not say.
     """
 
     intercept: float
@@ -45,6 +46,7 @@ class Calibration:
     images: int | None = None
     mapping_images: int | None = None
     training: str | None = None
+    epochs: int | None = None
 
     @classmethod
     def read(cls, path: Path) -> Calibration:
@@ -74,7 +76,9 @@ class Calibration:
         if not all(map(math.isfinite, numbers.values())):
             raise InputError("holds a number that is not finite.")
         pairs = int(numbers.pop("pairs"))
-        made = {n: values.get(n) for n in ("method", "images", "mapping_images", "training")}
+        made = {
+            n: values.get(n) for n in ("method", "images", "mapping_images", "training", "epochs")
+        }
         return cls(pairs=pairs, **numbers, **made)  # type: ignore[arg-type]
 
     @classmethod

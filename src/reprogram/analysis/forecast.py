@@ -7,7 +7,6 @@ else its own optimism would be counted as the prompt's.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +44,7 @@ from reprogram.model import Reprogrammed
 from reprogram.seeds import generator_for, seed_for
 from reprogram.settings import Settings
 from reprogram.sources import Source
+from reprogram.statistics import binomial_interval
 
 __all__ = ["RIDGE", "Forecast", "forecast"]
 
@@ -120,8 +120,9 @@ class Forecast:
 
     @property
     def sampling_error(self) -> float:
-        """Half a 95 % interval of `accuracy` from the number of images alone."""
-        return 1.96 * math.sqrt(self.accuracy * (1 - self.accuracy) / self.images)
+        """Half an exact 95 % interval of `accuracy` from the number of images alone."""
+        low, high = binomial_interval(round(self.accuracy * self.images), self.images)
+        return (high - low) / 2
 
     def parts(self) -> dict[str, float]:
         """What a calibration reads."""
@@ -194,7 +195,7 @@ def forecast(
     y = labels[torch.as_tensor(here)]
     chosen = get_method(method)
     resolved = chosen.resolve(source, task.native_size, train_pool or len(task.train), settings)
-    init = generator_for("init", task.name, chosen.name, seed)
+    init = generator_for("init", task.name, chosen.drawn_as, seed)
     model = chosen.build(source, task.class_names, resolved, init, max_memory)
     model.eval()
     k = task.num_classes

@@ -91,6 +91,11 @@ def ntk(
             max_memory=bytes_of(common.max_memory),
             on_progress=lambda done, of: progress.update(steps, completed=done, total=of),
         )  # fmt: skip
+    if fit and (other := fit.mismatch(method, found.images, found.mapping_images)):
+        note(
+            f"{task.name} has too few images for the calibration, which was made for {other}", quiet
+        )
+        fit = None
     picture = out or Path(f"ntk-{task.name}-{method}.png".replace("/", "-"))
     _draw(found, task.name, by_trace, picture)
     seconds = time.perf_counter() - began
@@ -108,6 +113,7 @@ def ntk(
         "seconds_in_all": seconds,
     }
     command = ["reprogram", "fit", "--source", spec, "--target", target, "--method", method]
+    command += ["--epochs", str(fit.epochs)] if fit and fit.epochs else []
     command += ["--seed", str(seed)] if seed else []
     command += ["--train-pool", str(train_pool)] if train_pool else []
     command += ["--val-share", f"{val_share:g}"] if val_share != 0.1 else []
@@ -154,7 +160,8 @@ def _text(
         prediction = (
             f"leave-one-out accuracy {100 * found.accuracy:.1f} %   uncalibrated: how far training "
             f"ends from it is not known (other images would move it by some {error:.1f} points). "
-            f"A calibration for {found.method} comes from reprogram ntk-study"
+            f"No calibration of {found.method} on {found.images:,} and {found.mapping_images:,} "
+            f"images is known: reprogram ntk-study makes one, --calibration takes it"
         )
     else:
         prediction = (

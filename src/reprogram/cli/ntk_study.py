@@ -99,7 +99,10 @@ def _write(found: Evaluation, out: Path) -> None:
     methods = {row["method"] for row in found.pairs.rows}
     made = {"parts": found.user.features, **found.pairs.rows[0]["identity"]}
     made["method"] = methods.pop() if len(methods) == 1 else None
-    made["training"] = found.pairs.training
+    epochs = {row["epochs"] for row in found.pairs.rows}
+    made |= {
+        "training": found.pairs.training, "epochs": epochs.pop() if len(epochs) == 1 else None,
+    }  # fmt: skip
     write_json(out / "calibration.json", asdict(found.calibration) | made)
     save(_picture(found), out / "prediction")
 

@@ -7,8 +7,8 @@ from reprogram.report.distance import with_distances
 from reprogram.report.headline import answer
 from reprogram.report.page import Picture, write_report
 from reprogram.report.panels import Panel, clean_panels, panels, run_key
-from reprogram.report.statistics import compare, holm, paired_difference, summarise
-from reprogram.report.tables import rich_table, rows_csv, table_csv, text_table
+from reprogram.report.tables import rows_csv, table_csv, text_table
+from reprogram.statistics import compare, holm, paired_difference, summarise
 
 __all__ = [
     "Panel",
@@ -21,7 +21,6 @@ __all__ = [
     "holm",
     "paired_difference",
     "panels",
-    "rich_table",
     "rows_csv",
     "run_key",
     "summarise",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reprogram.markdown import markdown_lines, markdown_text
 from reprogram.report import view_distance, view_noise, view_text
 from reprogram.report.advantage import Budget, budgets
 from reprogram.report.headline import answer
@@ -13,9 +14,7 @@ from reprogram.report.section import Section
 from reprogram.report.sensitivity import sensitivity_section
 from reprogram.report.tables import (
     counts_text,
-    markdown_lines,
     markdown_table,
-    markdown_text,
     one_size,
     pair_lines,
     rows_csv,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reprogram.errors import InputError
-from reprogram.report.panels import Row, noise_of
+from reprogram.report.panels import Row, noise_of, pool_of
 
 __all__ = ["PRIMARY", "DomainPair", "domain_pairs", "with_distances"]
 
@@ -110,7 +110,7 @@ def _interval(value: Any) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class DomainPair:
-    """All clean runs of one method from one domain to another at the largest data size, averaged.
+    """All clean runs of a method from one domain to another at the largest pool and size, averaged.
 
     Attributes:
         source: Domain of the source.
@@ -132,12 +132,15 @@ class DomainPair:
 
 
 def domain_pairs(rows: Sequence[Row], method: str) -> list[DomainPair]:
-    """The finished clean runs of a method at the largest size of any row with a distance, by pair."""
+    """The finished clean runs of a method, by pair.
+
+    Of all rows with a distance those count that have the largest pool and, of it, the largest size.
+    """
     rows = [r for r in rows if r["status"] == "done" and r.get("distance") and not _noisy(r)]
-    largest = max((float(row["data_fraction"]) for row in rows), default=1.0)
+    largest = max(map(_size, rows), default=None)
     grouped: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row["method"] == method and float(row["data_fraction"]) == largest:
+        if row["method"] == method and _size(row) == largest:
             source = str(row.get("source_domain") or row["source"])
             target = str(row.get("target_domain") or row["target"])
             grouped.setdefault((source, target), []).append(row)
@@ -164,6 +167,11 @@ def _pair(source: str, target: str, rows: Sequence[Row]) -> DomainPair:
 def _common(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The names that all of them have, sorted."""
     return sorted(set.intersection(*map(set, mappings)))
+
+
+def _size(row: Row) -> tuple[float, float]:
+    """Pool and fraction; all training images are the largest pool."""
+    return pool_of(row), float(row["data_fraction"])
 
 
 def _noisy(row: Row) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reprogram.report.panels import Panel
 from reprogram.report.sentence import listed, percent, points, runs_text
-from reprogram.report.statistics import Comparison, Summary, compare
+from reprogram.statistics import Comparison, Summary, compare
 
 __all__ = ["answer", "answer_for"]
 
@@ -60,11 +60,21 @@ class Finals:
     def best(self, methods: Sequence[str]) -> str:
         """The method with the highest mean validation accuracy, so that test images choose nothing.
 
-        Where some were run without validation, the first in the table's order.
+        Of equal ones, and where some were run without validation, the first by name.
         """
-        validation = {m: self.panel.entry(m, self.fraction).validation for m in methods}
-        known = {m: v for m, v in validation.items() if v is not None}
-        return max(known, key=lambda m: known[m]) if len(known) == len(methods) else methods[0]
+        known = self._validation(methods)
+        values = known if len(known) == len(methods) else {}
+        return min(methods, key=lambda m: (-values.get(m, 0.0), m))
+
+    def validated(self, rivals: Sequence[str]) -> bool:
+        """Whether validation chose among the prompts and the rivals: none was run without."""
+        methods = [m for m in self.found if is_prompt(m) or m in rivals]
+        return len(self._validation(methods)) == len(methods)
+
+    def _validation(self, methods: Sequence[str]) -> dict[str, float]:
+        """The mean validation accuracies that are known."""
+        values = {m: self.panel.entry(m, self.fraction).validation for m in methods}
+        return {m: value for m, value in values.items() if value is not None}
 
     def against(self, method: str, others: Sequence[str]) -> Comparison:
         """A method against the best of some others, Holm-corrected over all of them."""
@@ -77,7 +87,7 @@ class Finals:
         """The plain image with the prompt's mapping, or with another where that was not run."""
         mapping = "ilm" if prompt == "reprogramming" else prompt.partition("@")[0].split("+")[-1]
         plain = [m for m in self.found if m.startswith("none+") and not trains_mapping(m)]
-        return next((m for m in plain if m == f"none+{mapping}"), plain[0] if plain else None)
+        return f"none+{mapping}" if f"none+{mapping}" in plain else min(plain, default=None)
 
 
 def answer(panels: Sequence[Panel]) -> str:
@@ -121,7 +131,13 @@ def _tally(finals: Sequence[Finals]) -> str:
         return f"Results on {len(finals)} pairs of source and target ({runs})."
     matches = [*fitted, *trained, *plain]
     runs = runs_text(m.result.difference.n if m.result.difference else 0 for m in matches)
-    how = f"{runs}, paired by seed, Holm-corrected within each pair; methods chosen on validation"
+    how = f"{runs}, paired by seed, Holm-corrected over the rivals of each kind of prompt on each pair"
+    validated = all(one.validated(rivals) for one in finals)
+    how += (
+        "; methods chosen on validation"
+        if validated
+        else "; where validation is missing, the first method by name"
+    )
     first, *rest = told
     said = [f"With the network frozen, {first}", *(text[0].upper() + text[1:] for text in rest)]
     return f"{'. '.join(said)} ({how})."
@@ -175,9 +191,9 @@ def _sides(matches: Sequence[_Match], rival: str) -> str:
 
 
 def _side(result: Comparison) -> str:
-    if result.difference is None or not result.resolved:
+    if not result.resolved:
         return "not resolved against"
-    return "ahead of" if result.difference.mean > 0 else "behind"
+    return "ahead of" if result.gap > 0 else "behind"
 
 
 def _places(members: Sequence[_Match], total: int) -> str:

@@ -9,34 +9,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from reprogram.data.noise import CLEAN, Noise
 from reprogram.errors import InputError
 from reprogram.figures import Point
-from reprogram.report.statistics import Summary, summarise
+from reprogram.statistics import Summary, summarise
 
-__all__ = ["Entry", "Noise", "Panel", "Row", "check_rows", "clean_panels", "noise_of", "panels"]
-__all__ += ["CONTROL", "describe", "run_key", "run_of"]
+__all__ = ["CONTROL", "Entry", "Panel", "Row", "check_rows", "clean_panels", "describe", "noise_of"]
+__all__ += ["panels", "pool_of", "run_key", "run_of"]
 
 Row = Mapping[str, Any]
 
 CONTROL = "@steps"  # a method with as many optimiser steps at every size: no contender of its own
 
 _REQUIRED = ("source", "target", "method", "data_fraction", "seed", "status")
-
-
-@dataclass(frozen=True, order=True)
-class Noise:
-    """What was done to the images: the kind, how strong, and on which split."""
-
-    kind: str = "clean"
-    severity: int = 0
-    split: str = ""
-    draw: int = 0
-
-    def __str__(self) -> str:
-        if self.kind == "clean":
-            return "clean"
-        place = f"@{self.split}" if self.split else ""
-        return f"{self.kind}:{self.severity}{place}" + (f"#{self.draw}" if self.draw else "")
 
 
 @dataclass(frozen=True)
@@ -193,23 +178,17 @@ def run_of(row: Row) -> tuple[Any, Any]:
 
 
 def noise_of(row: Row) -> Noise:
-    """The noise of a row, given as None, ``"none"``, ``"blur:3@test"`` or a mapping of its parts.
+    """The noise of a row; clean where it names none.
 
-    >>> str(noise_of({"noise": {"kind": "blur", "severity": 3, "on": "test"}}))
-    'blur:3@test'
+    >>> str(noise_of({"noise": "blur:3"})), str(noise_of({}))
+    ('blur:3@test', 'clean')
     """
-    noise = row.get("noise")
-    if noise in (None, "", "none", "clean"):
-        return Noise()
-    if isinstance(noise, Mapping):
-        kind = str(noise.get("kind") or "clean")
-        severity = int(noise.get("severity") or 0)
-        if kind == "clean":
-            return Noise()
-        return Noise(kind, severity, str(noise.get("on") or ""), int(noise.get("seed") or 0))
-    parts = re.fullmatch(r"(.+?)(?::(\d+))?(?:@([^#]+))?(?:#(\d+))?", str(noise))
-    assert parts is not None, "every text that is not empty matches"
-    return Noise(parts[1], int(parts[2] or 0), parts[3] or "", int(parts[4] or 0))
+    return Noise.parse(str(row.get("noise") or CLEAN))
+
+
+def pool_of(row: Row) -> float:
+    """How many training images the sizes are fractions of; infinity for all of them."""
+    return math.inf if row.get("train_pool") is None else float(row["train_pool"])
 
 
 def check_rows(rows: Sequence[Row]) -> list[Row]:
@@ -267,8 +246,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     order = _method_order([row for row in rows if row["method"] not in controls])
     grouped: dict[tuple[str, str, float, Noise], dict[tuple[str, float], list[Row]]] = {}
     for row in rows:
-        pool = math.inf if row.get("train_pool") is None else float(row["train_pool"])
-        place = (str(row["source"]), str(row["target"]), pool, noise_of(row))
+        place = (str(row["source"]), str(row["target"]), pool_of(row), noise_of(row))
         cell = (str(row["method"]), float(row["data_fraction"]))
         grouped.setdefault(place, {}).setdefault(cell, []).append(row)
     expected: dict[tuple[bool, float], set[tuple[str, float]]] = {}  # by clean or not, and pool

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from reprogram.report.distance import PRIMARY, DomainPair
-from reprogram.report.statistics import holm
+from reprogram.statistics import holm
 
 __all__ = ["Effect", "Regression", "corrected", "regress"]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reprogram.report.panels import Entry, Noise, Panel
+from reprogram.data.noise.spec import PLACES, Noise
+from reprogram.report.panels import Entry, Panel
 
 __all__ = ["NoiseGroup", "Scores", "noise_groups"]
-
-_PLACES = ("test", "train", "both", "")
 
 Runs = Mapping[Hashable, float]
 
@@ -75,6 +74,19 @@ class NoiseGroup:
         """The smallest number of test images behind a noisy accuracy."""
         return min((n for panel in self.noisy.values() if (n := panel.images)), default=None)
 
+    def clean_hits(self, methods: Iterable[str]) -> float | None:
+        """Test images n times the highest clean accuracy c of the methods.
+
+        Relative robustness is a share of the hits c n, so that differences r of it have at least
+        the variance r (1 - r) / (c n). That is below the variance of the accuracies c r over c^2,
+
+            c r (1 - c r) / n / c^2 = r (1 - c r) / (c n),
+
+        which leaves out that clean accuracy is of sampled images too.
+        """
+        clean = [s.mean for m in methods if (s := self.clean_entry(m).summary)]
+        return self.images * max(clean) if self.images and clean else None
+
     def entry(self, method: str, noise: Noise) -> Entry:
         """The runs of a method under a noise."""
         return self.noisy[noise].entry(method, self.fraction)
@@ -133,14 +145,11 @@ def noise_groups(everything: Sequence[Panel], *, every_size: bool = False) -> li
     grouped: dict[tuple[str, str], list[Panel]] = {}
     for panel in everything:
         if panel.noise.kind != "clean":
-            grouped.setdefault((panel.pair, panel.noise.split), []).append(panel)
+            grouped.setdefault((panel.pair, panel.noise.on), []).append(panel)
     groups = []
     for (pair, split), members in grouped.items():
         noisy = {p.noise: p for p in sorted(members, key=lambda p: p.noise)}
         sizes = sorted({fraction for panel in members for _, fraction in panel.entries})
         for fraction in sizes if every_size else sizes[-1:]:
             groups.append(NoiseGroup(split, fraction, clean.get(pair), noisy))
-    return sorted(
-        groups,
-        key=lambda g: (g.pair, _PLACES.index(g.split) if g.split in _PLACES else len(_PLACES)),
-    )
+    return sorted(groups, key=lambda g: (g.pair, PLACES.index(g.split)))

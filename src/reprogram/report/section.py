@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reprogram.report.tables import markdown_lines, markdown_text, tex_lines, tex_text
+from reprogram.markdown import markdown_lines, markdown_text
+from reprogram.report.tables import tex_lines, tex_text
 
 __all__ = ["FigureGroup", "Section", "TextTable"]
 

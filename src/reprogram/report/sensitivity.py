@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from reprogram.report.panels import Entry, Panel
 from reprogram.report.section import Section, TextTable
 from reprogram.report.sentence import certainty, listed, percent, points, share, signed
-from reprogram.report.statistics import Summary, summarise
 from reprogram.report.verdict import Verdict, leader
+from reprogram.statistics import Summary, summarise
 
 __all__ = ["Sensitivity", "sensitivities", "sensitivity_section"]
 

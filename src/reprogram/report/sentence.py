@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reprogram.report.statistics import Summary
 from reprogram.report.verdict import Verdict
+from reprogram.statistics import Summary
 
 __all__ = ["certainty", "listed", "percent", "points", "runs_text", "share", "signed"]
 

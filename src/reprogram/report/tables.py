@@ -6,16 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from reprogram.markdown import markdown_lines
 from reprogram.report.panels import CONTROL, Panel, Row, check_rows, noise_of
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-__all__ = ["bytes_text", "markdown_table", "rich_table", "rows_csv", "table_csv", "tex_table"]
-__all__ += ["cell_text", "counts_text", "markdown_lines", "markdown_text", "tex_lines", "tex_text"]
-__all__ += ["csv_text", "methods_of", "one_size", "pair_lines", "text_table"]
+__all__ = ["bytes_text", "cell_text", "counts_text", "csv_text", "markdown_table", "methods_of"]
+__all__ += ["one_size", "pair_lines", "rows_csv", "table_csv", "tex_lines", "tex_table", "tex_text"]
+__all__ += ["text_table"]
 
 _WIDTH = 80
 _ABSENT = {"missing": "-", "failed": "fail", "skipped": "skip"}
@@ -139,28 +137,6 @@ def _footnote(panel: Panel) -> str:
     return f"\n  -  {missing} {noun} no run" if missing else ""
 
 
-def rich_table(panel: Panel) -> Table:
-    """The table for a terminal, each method in its colour."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from reprogram.figures import method_style
-
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    heads, body = _text_cells(panel)
-    table.add_column(f"test accuracy %, {counts_text(panel)}", no_wrap=True)
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
-    for method, lines in zip(panel.methods, body, strict=True):
-        # Ink would vanish on a dark terminal: there, as in black and white, the name is enough.
-        colour = method_style(method).colour
-        name = Text(method, style="" if colour in ("#1b1f24", "#5b6571") else colour)
-        for i, line in enumerate(lines):
-            cells = [Text(cell, style="" if i == 0 else "dim") for cell in line]
-            table.add_row(name if i == 0 else "", *cells)
-    return table
-
-
 def markdown_table(panel: Panel) -> str:
     """The table in Markdown."""
     return markdown_lines(_heads(panel), _line_cells(panel))
@@ -187,22 +163,6 @@ def methods_of(panels: Sequence[Panel]) -> list[str]:
 def one_size(panels: Sequence[Panel]) -> bool:
     """Whether there are several pairs, all at one size: they share a table."""
     return len(panels) > 1 and all(len(panel.fractions) == 1 for panel in panels)
-
-
-def markdown_lines(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table of texts in Markdown, the first column set left."""
-    written = [
-        [markdown_text(head) for head in heads],
-        ["---", *["---:"] * (len(heads) - 1)],
-        *([markdown_text(cell) for cell in line] for line in lines),
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in written)
-
-
-def markdown_text(text: str) -> str:
-    """Text that no table or tag can break out of; the lines of a cell one after the other."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-    return text.replace("\n", " / ")
 
 
 def tex_lines(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

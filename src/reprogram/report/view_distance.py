@@ -10,7 +10,7 @@ from reprogram.report.panels import CONTROL, Row
 from reprogram.report.regression import Effect, Regression, corrected, regress
 from reprogram.report.section import FigureGroup, Section, TextTable
 from reprogram.report.sentence import listed
-from reprogram.report.statistics import holm
+from reprogram.statistics import holm
 
 __all__ = ["distance_figures", "distance_section"]
 

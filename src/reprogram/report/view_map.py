@@ -14,12 +14,12 @@ from reprogram.report.panels import Panel
 from reprogram.report.robustness import NoiseGroup, noise_groups
 from reprogram.report.section import TextTable
 from reprogram.report.sentence import percent, points, runs_text
-from reprogram.report.statistics import Summary
 from reprogram.report.tables import csv_text, one_size
 from reprogram.report.takeaway import limit_text
 from reprogram.report.verdict import Verdict
 from reprogram.report.view_noise import group_title, noise_kind
 from reprogram.report.view_table import css_colour
+from reprogram.statistics import Summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from reprogram.data.noise import NOISES, Noise
 from reprogram.figures import Point, inline_svg, severity_curve
-from reprogram.report.panels import Noise, Panel
+from reprogram.report.panels import Panel
 from reprogram.report.robustness import NoiseGroup, Scores, noise_groups
 from reprogram.report.section import FigureGroup, Section, TextTable
 from reprogram.report.sentence import certainty, listed, percent, share
-from reprogram.report.statistics import Summary, summarise
 from reprogram.report.verdict import leader
 from reprogram.report.view_table import css_colour
+from reprogram.statistics import Summary, summarise
 
 __all__ = ["group_title", "noise_figures", "noise_kind", "noise_section"]
 
@@ -20,7 +21,6 @@ PLACES = {
     "test": "noise on test images",
     "train": "noise on training data",
     "both": "noise on training and test images",
-    "": "noise",
 }
 LABELLED = 3  # kinds up to which each curve names its lines; more become small multiples
 
@@ -66,12 +66,10 @@ def _notes(everything: Sequence[Panel]) -> list[str]:
 
 def _strengths(groups: Sequence[NoiseGroup]) -> str:
     """What the severities of the kinds without a published scale stand for."""
-    from reprogram.data.noise.kinds import NOISES
-
     parts = []
     for kind in sorted({noise.kind for group in groups for noise in group.noisy}):
-        known = NOISES.get(kind)
-        if known is not None and known.levels != tuple(range(1, 6)):
+        known = NOISES[kind]
+        if known.levels != tuple(range(1, 6)):
             levels = ", ".join(f"{level:g}" for level in known.levels)
             parts.append(f"{kind} {levels} ({known.unit})")
     return f"Severities 1 to 5: {'; '.join(parts)}." if parts else ""
@@ -79,9 +77,7 @@ def _strengths(groups: Sequence[NoiseGroup]) -> str:
 
 def group_title(group: NoiseGroup) -> str:
     """Pair, place and data size in words."""
-    return (
-        f"{group.pair}, {PLACES.get(group.split, group.split)}, {share(group.fraction)} of the data"
-    )
+    return f"{group.pair}, {PLACES[group.split]}, {share(group.fraction)} of the data"
 
 
 def _sentence(group: NoiseGroup, scores: Scores) -> str:
@@ -90,7 +86,8 @@ def _sentence(group: NoiseGroup, scores: Scores) -> str:
     over = "one noise" if count == 1 else f"{count} noises"
     text = f"{group_title(group)}, over {over}{_images(group)}: "
     guessing = [m for m in scores.robustness if group.near_chance(m)]
-    robust = leader({m: r for m, r in scores.robustness.items() if m not in guessing})
+    ranked = {m: r for m, r in scores.robustness.items() if m not in guessing}
+    robust = leader(ranked, group.clean_hits(ranked))
     if robust.summary is not None:
         best = robust.candidates[0]
         left, clean = (
@@ -102,8 +99,8 @@ def _sentence(group: NoiseGroup, scores: Scores) -> str:
         text += f"({percent(left)} of {percent(clean)}); {certainty(robust)}. "
     if guessing:
         text += f"Not ranked, since clean accuracy cannot be told from chance: {listed(guessing)}. "
-    # A mean over k noises is a share of k times as many answers.
-    accurate = leader(scores.accuracy, count * (group.images or 0))
+    # Every noise is of the same images, so more noises are not more images.
+    accurate = leader(scores.accuracy, group.images)
     assert accurate.summary is not None, "somebody is scored"
     return text + (
         f"The highest accuracy is {accurate.candidates[0]}'s, {percent(accurate.summary)}; "
@@ -161,7 +158,7 @@ def _number(summary: Summary) -> str:
 
 def noise_kind(noise: Noise) -> str:
     """The noise without its severity and place."""
-    return noise.kind + (f" #{noise.draw}" if noise.draw else "")
+    return noise.kind + (f" #{noise.seed}" if noise.seed else "")
 
 
 def noise_figures(everything: Sequence[Panel]) -> list[FigureGroup]:

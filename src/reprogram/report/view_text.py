@@ -128,11 +128,13 @@ def protocol(rows: Sequence[Row]) -> str:
     return (
         "Training and validation images come from the target's training split; smaller sets are "
         "prefixes of larger ones and the same for every method of a seed. The epoch is selected on "
-        "validation and the test split is evaluated once." + rule + " Intervals are Student t over "
-        "seeds; methods are compared in pairs by seed at p < 0.05, Holm-corrected over the methods "
-        "of one field (a target and data size, or a noise) and not over fields. The variance of a "
-        "difference is not taken to be smaller than the test images allow. A difference is quoted "
-        "with its own, uncorrected 95 % interval."
+        "validation and the test split is evaluated once." + rule + " The interval of a mean is "
+        "Student's t over seeds alone: of two or three it can be very wide or, by chance, very "
+        "narrow. Methods are compared in pairs by seed at p < 0.05, Holm-corrected over the methods "
+        "of one field (a target and data size, or a noise) and not over fields. A p-value accounts "
+        "for the spread over seeds and at least for the smallest sampling error that the test "
+        "images, which all seeds share, can have. A difference is quoted with its own, uncorrected "
+        "95 % interval."
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from reprogram.statistics import binomial_interval, holm
 
 __all__ = ["CRITERIA", "Choice", "choices_of"]
 
@@ -25,7 +27,7 @@ class Choice:
 
     A place is a (kind, level, target), its values the means over seeds: seeds of a place share
     their source's depth and their target, so they count once. Places share sources and targets
-    among themselves, so the interval is, if anything, too narrow.
+    among themselves, so interval and p-value are, if anything, too small.
 
     Attributes:
         criterion: A name in CRITERIA.
@@ -33,6 +35,7 @@ class Choice:
         places: That tell the methods apart, by the value and by the loss.
         agree: Of these, where the larger value has the lower loss.
         low, high: Exact 95 % interval of agree / places (Clopper and Pearson 1934).
+        p_value: Two-sided binomial test of one half, Holm-corrected over the criteria.
         first_larger: Places where the first method has the larger value.
         first_lower: Places where the first method has the lower loss.
         ties: Places that do not tell them apart, such as those with no value above 0.
@@ -46,6 +49,7 @@ class Choice:
     agree: int
     low: float | None
     high: float | None
+    p_value: float | None
     first_larger: int
     first_lower: int
     ties: int
@@ -55,9 +59,9 @@ class Choice:
     @property
     def verdict(self) -> str:
         """In words, whether the value tells, its opposite does, or nothing is resolved."""
-        if self.low is None or self.high is None or self.low <= 0.5 <= self.high:
+        if self.p_value is None or self.p_value >= 0.05:
             return "does not tell: not resolved"
-        return "tells" if self.low > 0.5 else "does not tell: the opposite does"
+        return "tells" if 2 * self.agree > self.places else "does not tell: the opposite does"
 
 
 def choices_of(points: Sequence[Mapping[str, Any]], first: str, second: str) -> list[Choice]:
@@ -69,18 +73,29 @@ def choices_of(points: Sequence[Mapping[str, Any]], first: str, second: str) -> 
         second: Another one.
     """
     found = [_choice(points, first, second, criterion) for criterion in CRITERIA]
-    return [choice for choice in found if choice.places + choice.ties]
+    told = [choice for choice in found if choice.p_value is not None]
+    corrected = dict(
+        zip((c.criterion for c in told), holm([c.p_value or 0.0 for c in told]), strict=True)
+    )
+    return [
+        replace(choice, p_value=corrected.get(choice.criterion))
+        for choice in found
+        if choice.places + choice.ties
+    ]
 
 
 def _choice(points: Sequence[Mapping[str, Any]], first: str, second: str, criterion: str) -> Choice:
+    from scipy.stats import binomtest
+
     differences = _differences(points, first, second, criterion)
     runs = [run for by_seed in differences.values() for run in by_seed]
     means = [tuple(map(_mean, zip(*by_seed, strict=True))) for by_seed in differences.values()]
     told = [(x, y) for x, y in means if x and y]
     agree = sum(x * y < 0 for x, y in told)
     low, high = binomial_interval(agree, len(told)) if told else (None, None)
+    p_value = float(binomtest(agree, len(told)).pvalue) if told else None
     return Choice(
-        criterion, first, second, len(told), agree, low, high,
+        criterion, first, second, len(told), agree, low, high, p_value,
         sum(x > 0 for x, _ in told), sum(y < 0 for _, y in told), len(means) - len(told),
         sum(bool(x and y) for x, y in runs), sum(x * y < 0 for x, y in runs),
     )  # fmt: skip
@@ -105,19 +120,3 @@ def _differences(
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
-
-
-def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a share (Clopper and Pearson 1934), from quantiles of the beta law.
-
-    >>> [round(bound, 3) for bound in binomial_interval(9, 10)]
-    [0.555, 0.997]
-    """
-    from scipy.special import betaincinv
-
-    tail = (1 - level) / 2
-    low = betaincinv(successes, trials - successes + 1, tail) if successes else 0.0
-    high = 1.0
-    if successes < trials:
-        high = betaincinv(successes + 1, trials - successes, 1 - tail)
-    return float(low), float(high)

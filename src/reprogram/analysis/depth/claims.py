@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from reprogram.analysis.study.agreement import correlation, ranks
-from reprogram.report.statistics import holm
+from reprogram.statistics import holm
 
 __all__ = ["Claim", "claims_of"]
 

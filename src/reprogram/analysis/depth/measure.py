@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from reprogram.analysis.forecast import forecast
+from reprogram.analysis.forecast import RIDGE, forecast
 from reprogram.analysis.spectrum import Spectrum, summarise
 from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
@@ -18,8 +18,6 @@ from reprogram.experiments.jobs import Context, cell_source, cell_task
 from reprogram.sources import resolve_seeded, training_record
 
 __all__ = ["depth_of", "measure_point"]
-
-RIDGE = 1e-4  # over the trace, at which the effective dimension is taken
 
 
 def depth_of(source: str) -> tuple[str, int]:
@@ -76,7 +74,8 @@ def measure_point(
         "kind": kind, "level": level, "target": row["target"], "method": cell.method,
         "seed": cell.seed, "source_seed": cell.source_seed,
         "source_accuracy": record["test_accuracy"], "accuracy": row["accuracy"],
-        "loss": row["loss"], "train_loss": row["history"][-1]["train_loss"], "images": n,
+        "loss": row["loss"], "train_loss": row["history"][-1]["train_loss"],
+        "n_test": row["n_test"], "images": n,
         "parameters": found.kernel.parameters, "rank": full.rank,
         "lambda_min": _share(full.lambda_min, full),
         "smallest_nonzero": _share(full.smallest_nonzero, full),

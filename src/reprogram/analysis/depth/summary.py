@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reprogram.analysis.depth.choices import CRITERIA, choices_of
 from reprogram.analysis.depth.claims import Claim, claims_of
-from reprogram.report.statistics import Summary, paired_difference, summarise
+from reprogram.markdown import markdown_lines
+from reprogram.statistics import Summary, paired_difference, summarise
 
 __all__ = ["COLUMNS", "Line", "comparisons_of", "lines_of", "markdown", "text"]
 
@@ -59,7 +61,8 @@ def comparisons_of(
 ) -> dict[tuple[str, str], Summary]:
     """Accuracy of one method minus another's by (kind, target): paired by depth and seed.
 
-    Depths are averaged first, so n counts seeds.
+    Depths are averaged first, so n counts seeds; the test images, where the points have their
+    number, are the same for all depths and seeds.
     """
     found = {}
     for place in dict.fromkeys((p["kind"], p["target"]) for p in points):
@@ -76,7 +79,8 @@ def comparisons_of(
             }
             for runs in by_seed
         ]
-        difference, _ = paired_difference(means[0], means[1])
+        images = min(point.get("n_test") or math.inf for point in mine)
+        difference, _ = paired_difference(means[0], means[1], images)
         if difference is not None:
             found[place] = difference
     return found
@@ -97,14 +101,14 @@ def text(points: Sequence[Mapping[str, Any]]) -> str:
 
 def markdown(points: Sequence[Mapping[str, Any]]) -> str:
     """The same for a README, with the table of means."""
-    header = ["source", "target", "method", "level", *(title for title, _ in COLUMNS.values())]
-    rows = [header, ["---"] * 3 + ["---:"] * (len(header) - 3)]
+    heads = ["source", "target", "method", "level", *(title for title, _ in COLUMNS.values())]
+    rows = []
     for line in lines_of(points):
         for level, values in line.values.items():
             cells = [_cell(values.get(c), accuracy) for c, (_, accuracy) in COLUMNS.items()]
             rows.append([line.kind, line.target, f"`{line.method}`", str(level), *cells])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join(f"- {line}" for line in _sentences(points)) + f"\n\n{table}\n"
+    told = "\n".join(f"- {line}" for line in _sentences(points))
+    return f"{told}\n\n{markdown_lines(heads, rows, left=3)}\n"
 
 
 def _sentences(points: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -157,6 +161,7 @@ def _choice_lines(points: Sequence[Mapping[str, Any]], first: str, second: str) 
         f"does the larger {CRITERIA[c.criterion]} (over the trace) mean the lower training loss, "
         f"{first} or {second}? {c.verdict} ({c.agree} of {c.places} places"
         + ("" if c.low is None else f", {100 * c.low:.0f} to {100 * c.high:.0f} %")  # type: ignore[operator]
+        + ("" if c.p_value is None else f", p = {c.p_value:.3f}, Holm")
         + f"; {first} has the larger in {c.first_larger} and loses less in {c.first_lower}"
         + (f"; {c.ties} tie" if c.ties else "")
         + f"; {c.runs_agree} of {c.runs} single runs)"
@@ -164,7 +169,7 @@ def _choice_lines(points: Sequence[Mapping[str, Any]], first: str, second: str) 
     ]
     how = (
         "a place is a source's kind and level with a target, its values means over seeds; places "
-        "share sources and targets, so these exact binomial intervals are rather too narrow"
+        "share sources and targets, so these exact intervals and p-values are rather too small"
     )
     return [*lines, how] if lines else []
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reprogram.analysis.study.agreement import Agreement, Interval
 from reprogram.analysis.study.evaluate import AIM, Candidate, Contest, Evaluation, counts
+from reprogram.markdown import markdown_lines
 
 __all__ = ["markdown", "text"]
 
@@ -26,8 +27,8 @@ def text(found: Evaluation) -> str:
 def markdown(found: Evaluation) -> str:
     """The same for a README."""
     parts = [
-        *_sentences(found), _marked(COLUMNS, _rows(found)), _legend(found),
-        _marked(RAW_COLUMNS, _raw_rows(found)),
+        *_sentences(found), markdown_lines(COLUMNS, _rows(found)), _legend(found),
+        markdown_lines(RAW_COLUMNS, _raw_rows(found)),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -192,8 +193,3 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
         ]
         lines.append("  " + "   ".join(cells).rstrip())
     return lines
-
-
-def _marked(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,23 +1,22 @@
-"""Noise: which kind, how strong, on which images; as a value, a text and JSON."""
+"""Noise: which kind, how strong, on which images; as a value and a text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, final
+from dataclasses import dataclass, replace
+from typing import final
 
 from reprogram.data.noise.kinds import NOISES, SEVERITIES, ImageNoise, LabelNoise
 from reprogram.errors import InputError, unknown
 
-__all__ = ["CLEAN", "Noise"]
+__all__ = ["CLEAN", "PLACES", "Noise"]
 
 PLACES = ("test", "train", "both")
 _TEXT = re.compile(r"([^:@#\s]+):(\d+)(?:@([^:@#\s]*))?(?:#(\d+))?")
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Noise:
     """A noise of images or of training labels; `Noise()` is clean.
 
@@ -96,21 +95,6 @@ class Noise:
         kind, severity, place, seed = found.groups()
         usual = "train" if isinstance(NOISES.get(kind), LabelNoise) else "test"
         return cls(kind, int(severity), usual if place is None else place, int(seed or 0))
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Noise:
-        """The inverse of :meth:`to_dict`.
-
-        Raises:
-            InputError: For a key that a noise does not have, or a bad value.
-        """
-        for key in document:
-            if key not in cls.__dataclass_fields__:
-                raise unknown("key of a noise", key, cls.__dataclass_fields__)
-        return cls(**document)
 
     @property
     def changes_labels(self) -> bool:

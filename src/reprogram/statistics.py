@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from reprogram.errors import InputError
 
-__all__ = ["Comparison", "Summary", "compare", "holm", "paired_difference", "summarise"]
+__all__ = ["Comparison", "Summary", "binomial_interval", "compare", "holm", "paired_difference"]
+__all__ += ["summarise"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Comparison:
     difference: Summary | None
     p_value: float | None
     resolved: bool
+
+    @property
+    def gap(self) -> float:
+        """The mean difference, above 0 where the method is ahead; 0 without a seed in common."""
+        return self.difference.mean if self.difference else 0.0
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -65,21 +71,24 @@ def paired_difference(
 ) -> tuple[Summary | None, float | None]:
     """The mean of first - second over the seeds in both, and the p-value of a paired t test.
 
-    Two or three seeds may agree by luck, so the variance of a difference d is not taken to be less
-    than the test images allow: hits on n images that differ in d n of them have at least
+    All seeds are read on the same test images, so more seeds do not average out the images' sampling
+    error. The variance of the mean difference d over k seeds of variance s^2 is taken as
 
-        d (1 - d) / n,
+        max(s^2 / k, d (1 - d) / n),
 
-    reached where one method is right wherever the other is, in the variance that stands behind
-    McNemar's test (McNemar 1947; Dietterich 1998, "Approximate statistical tests for comparing
-    supervised classification learning algorithms"); Bouthillier et al. 2021 ("Accounting for
-    variance in machine learning benchmarks") take the test set's binomial variance for the least
-    that a comparison has.
+    where hits on n images that differ in d n of them have at least the second, reached where one
+    method is right wherever the other is, in the variance that stands behind McNemar's test
+    (McNemar 1947; Dietterich 1998, "Approximate statistical tests for comparing supervised
+    classification learning algorithms"); Bouthillier et al. 2021 ("Accounting for variance in
+    machine learning benchmarks") take the test set's binomial variance for the least that a
+    comparison has. Student's t keeps k - 1 degrees of freedom where the images have the larger
+    variance: that the seeds' is smaller is known from k seeds alone.
 
     Args:
         first: A value for each seed.
         second: The same of another method.
-        images: Test images n that each value is a share of; None where it is no such share.
+        images: Test images n, the same for all seeds, that each value is a share of; None where it
+            is no such share.
 
     Returns:
         The summary of the differences (None without a common seed) and the two-sided p-value
@@ -95,9 +104,8 @@ def paired_difference(
         return summary, None
     variance = math.fsum((d - summary.mean) ** 2 for d in differences) / (summary.n - 1)
     size = abs(summary.mean)
-    if images:
-        variance = max(variance, size * max(0.0, 1.0 - size) / images)
-    error = math.sqrt(variance / summary.n)
+    floor = size * max(0.0, 1.0 - size) / images if images else 0.0
+    error = math.sqrt(max(variance / summary.n, floor))
     if error < 1e-12:  # rounding alone
         return summary, 1.0
     half_width = float(stdtrit(summary.n - 1, 0.975)) * error
@@ -145,3 +153,19 @@ def compare(
         p = None if p_value is None else next(corrected)
         comparisons.append(Comparison(other, difference, p, p is not None and p < alpha))
     return comparisons
+
+
+def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a share (Clopper and Pearson 1934), from quantiles of the beta law.
+
+    >>> [round(bound, 3) for bound in binomial_interval(9, 10)]
+    [0.555, 0.997]
+    """
+    from scipy.special import betaincinv
+
+    tail = (1 - level) / 2
+    low = betaincinv(successes, trials - successes + 1, tail) if successes else 0.0
+    high = 1.0
+    if successes < trials:
+        high = betaincinv(successes + 1, trials - successes, 1 - tail)
+    return float(low), float(high)

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from reprogram.errors import InputError
-from reprogram.report.statistics import compare, holm, paired_difference, summarise
+from reprogram.statistics import compare, holm, paired_difference, summarise
 
 
 def test_interval_by_hand():
@@ -44,13 +44,24 @@ def test_pairs_are_formed_by_seed():
 def test_equal_differences_are_as_uncertain_as_the_test_images_allow():
     first, second = {0: 0.75, 1: 0.5}, {0: 0.5, 1: 0.25}
     difference, p = paired_difference(first, second, images=100)
-    # d = 0.25: sqrt(0.25 * 0.75 / 100 / 2) = 0.0306, t(0.975, 1) = 12.706
+    # d = 0.25: sqrt(0.25 * 0.75 / 100) = 0.0433, t(0.975, 1) = 12.706
     assert difference is not None and difference.mean == 0.25
-    assert difference.half_width == pytest.approx(12.7062 * 0.030619, rel=1e-4)
-    assert p == pytest.approx(2 * scipy.stats.t.sf(0.25 / 0.030619, 1), rel=1e-4)
+    assert difference.half_width == pytest.approx(12.7062 * 0.0433013, rel=1e-4)
+    assert p == pytest.approx(2 * scipy.stats.t.sf(0.25 / 0.0433013, 1), rel=1e-4)
     assert p > 0.05  # two equal differences resolve nothing
     assert paired_difference(first, second)[1] == 1.0  # no spread at all: nothing to test with
     assert paired_difference(first, first, images=100)[1] == 1.0
+
+
+def test_seeds_do_not_average_out_the_test_images():
+    def error(seeds: int) -> float:
+        second = {seed: 0.5 + 0.0001 * (seed % 2) for seed in range(seeds)}
+        difference, _ = paired_difference(dict.fromkeys(range(seeds), 0.6), second, images=1000)
+        assert difference is not None and difference.half_width is not None
+        return difference.half_width / scipy.stats.t.ppf(0.975, seeds - 1)
+
+    # Ten times the seeds, the same images: sqrt(0.1 * 0.9 / 1000).
+    assert error(4) == pytest.approx(error(40)) == pytest.approx(0.0094868, rel=1e-3)
 
 
 def test_a_spread_above_the_bound_stays_as_it_is():
