@@ -62,6 +62,11 @@ class Reprogrammed(nn.Module):
         own |= {f"mapping.{k}": v for k, v in self.mapping.state_dict().items()}
         return own | {f"source.{k}": v for k, v in self.source.changed_tensors().items()}
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of what an artefact stores."""
+        return sum(t.numel() * t.element_size() for t in self.own_tensors().values())
+
     def load_own_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what :meth:`own_tensors` gave; the source's other tensors stay as they are."""
         parts: dict[str, dict[str, Tensor]] = {"input_transform": {}, "mapping": {}, "source": {}}

@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from reprogram.data import Split, TargetTask, stratified_subset
+from reprogram.data import Split, TargetTask
 from reprogram.errors import InputError
 from reprogram.evaluation import in_batches
-from reprogram.experiments import trial_images
-from reprogram.seeds import seed_for
+from reprogram.experiments import trial_images, with_test_pool
 from reprogram.source_training import LabelledImages, Recipe, train_network
 from reprogram.sources import (
     Extractor,
@@ -82,10 +81,8 @@ def train_source(
         What config.json says under "training": target, recipe, accuracy, images, date.
     """
     size = image_size or (extractor.image_size if extractor else 32)
-    test = task.test  # a set without test images is refused now, not after the training
-    if test_pool is not None:
-        chosen = seed_for("test pool", task.name)
-        test = test.subset(stratified_subset(test.labels, test_pool, seed=chosen))
+    # A set without test images is refused now, not after the training.
+    test = with_test_pool(task, test_pool).test
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file. Give a directory.")
     if size < 8:

@@ -163,6 +163,8 @@ def test_plan_counts_the_caches(small: Small, capsys: pytest.CaptureFixture[str]
     assert (
         found["noise_bytes"] == (30 + 60) * 8 * 8 * 3 and found["noise_seconds_of_one_worker"] > 0
     )
+    assert run([*words[:-2], "--set", "augment=flip", "--json"]) == 0
+    assert printed(capsys)["feature_bytes"] == (30 + 2 * 60) * (12 + 64) * 4  # and mirrored ones
     assert run(words) == 0
     assert "MB of stored features" in (text := capsys.readouterr().out)
     assert "MB of noisy images" in text and "linear-probe" in text and "stored" in text
@@ -207,6 +209,12 @@ def test_tune_writes_rates_that_a_config_reads(
     assert rates == {chosen["rates"]["lr"]}
     # pad+ilm seed 0 was trained while tuning; none+ilm twice and pad+ilm seed 1 are new.
     assert len(list(small.out.glob("fits/*"))) == fits + 3
+
+
+def test_fits_of_the_same_directory_are_its_own(small: Small) -> None:
+    same = str(small.out.parent / "." / small.out.name / ".." / small.out.name)
+    assert run(bench(small, "run", "--quiet", "--fits", same)) == 0
+    assert len(list(small.out.glob("fits/*"))) == 2
 
 
 def test_fits_of_another_directory_are_used(small: Small, tmp_path: Path) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from cases import CANVAS, tiny_source
+from cases import CANVAS, tiny_source, tiny_task
 from experiments.conftest import Small
 from torch import nn
 
+from reprogram.data.batches import ResidentData
+from reprogram.engine import StoreEngine
+from reprogram.experiments import Cell
 from reprogram.experiments.compute import image_cost, training_flops, with_compute
+from reprogram.experiments.grid import settings_with
 from reprogram.experiments.jobs import Context
+from reprogram.experiments.run import augmentation_of, resolved_settings
 from reprogram.methods import get_method
+from reprogram.seeds import generator_for
 
 N, N_VAL, BATCH, EPOCHS = 50, 10, 16, 2
 STEPS = 8  # two passes over 50 images in batches of 16
@@ -46,16 +52,41 @@ def test_a_probe_pays_one_pass_of_the_frozen_network():
     cost = image_cost(tiny_source(), row_of("linear-probe"))
     body = cost.look - cost.mapping_look
     assert convolution_flops() <= body <= 1.02 * convolution_flops()  # and the last layer
-    assert cost.stored and cost.mapping_look == 2 * 12 * 3
+    assert cost.views == 1 and cost.mapping_look == 2 * 12 * 3
     steps = 2 * (2 * 12 * 3) * EPOCHS * N  # forward, and the gradient of the weights
     looks = 2 * 12 * 3 * (EPOCHS + 1) * N_VAL
     assert training_flops(row_of("linear-probe"), cost) == body * (N + N_VAL) + steps + looks
 
 
+def test_a_flipped_probe_pays_two_views_of_its_training_images():
+    plain, row = row_of("linear-probe"), row_of("linear-probe")
+    row["settings"] |= {"augment": "flip"}
+    cost = image_cost(tiny_source(), row)
+    body = cost.look - cost.mapping_look
+    assert cost.views == 2
+    more = training_flops(row, cost) - training_flops(plain, image_cost(tiny_source(), plain))
+    assert more == body * N
+
+
+def test_what_is_charged_as_stored_is_what_the_store_serves():
+    for method in ("linear-probe", "head-finetune", "none+ilm", "pad+ilm", "full-finetune"):
+        for augment in ("none", "flip", "crop-flip"):
+            cell = Cell("s", "t", method, settings=settings_with(method, {"augment": augment}))
+            settings = resolved_settings(cell, tiny_source(), tiny_task())
+            row = row_of(method) | {"settings": settings.to_dict()}
+            model = get_method(method).build(
+                tiny_source(), tuple("abc"), settings, generator_for("x")
+            )
+            size = model.input_transform.image_size
+            data = ResidentData({"train": tiny_task().train}, size, augmentation_of(settings))
+            cost = image_cost(tiny_source(), row)
+            assert bool(cost.views) == StoreEngine.serves(model, data), (method, augment)
+
+
 def test_a_prompt_pays_for_every_step_state_and_mapping():
     row = row_of("pad+ilm")
     cost = image_cost(tiny_source(), row)
-    assert not cost.stored and cost.refit == "epoch"
+    assert not cost.views and cost.refit == "epoch"
     assert 1.7 * cost.look < cost.step < 2.1 * cost.look  # backward to the prompt, not the weights
     looks = (EPOCHS + 1) * N_VAL + EPOCHS * N
     assert training_flops(row, cost) == round(cost.step * EPOCHS * N + cost.look * looks)

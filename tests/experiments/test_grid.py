@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from experiments.conftest import Small, write_target
 
+from reprogram.data import load_target
 from reprogram.data.noise import Noise
 from reprogram.errors import InputError
-from reprogram.experiments import Cell, Rates, product
+from reprogram.experiments import Cell, Rates, product, tuning
 from reprogram.experiments.grid import entries_of, read_config, scaled, warn_of_published_rates
 from reprogram.experiments.jobs import Context, jobs_of
+from reprogram.experiments.run import identity_of, load_cell_source
 from reprogram.experiments.tuning import chosen_rates, tuning_cells
+from reprogram.methods import METHODS, get_method
 from reprogram.settings import Settings
+from reprogram.sources import preprocessing_of
 
 
 def test_seeds_come_first_so_that_an_interrupted_grid_holds_whole_tables() -> None:
@@ -82,6 +87,35 @@ def test_key_follows_the_data_and_not_the_path(small: Small, tmp_path: Path) -> 
     changed = write_target(tmp_path / "other" / "colours.npz", seed=7)
     (other,) = entries_of([replace(cell, target=str(changed))], Context())
     assert other.key != entry.key
+
+
+def test_key_follows_the_published_settings(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cell, *_) = small.cells(methods=["pad+ilm"])
+    published = get_method("pad+ilm").settings
+    cells = [replace(cell, settings=None), replace(cell, settings=published)]
+
+    def keys() -> list[str]:
+        return [entries_of([each], Context())[0].key for each in cells]
+
+    unsaid, said = keys()
+    assert unsaid == said
+    changed = replace(METHODS["pad+ilm"], settings=published.updated({"epochs": 7}))
+    monkeypatch.setitem(METHODS, "pad+ilm", changed)
+    assert keys()[0] != unsaid and keys()[1] == said
+
+
+def test_key_is_that_of_the_plain_path_of_a_source(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell, *_) = small.cells()
+    shutil.copytree(small.source, tmp_path / "sources" / "a")
+    monkeypatch.chdir(tmp_path)
+    source, task = load_cell_source("sources/a", None), load_target(cell.target)
+    spellings = ("sources/a", "./sources/a", "sources/a/", "sources/./a", "sources//a")
+    keys = {identity_of(replace(cell, source=path), source, task) for path in spellings}
+    plain = replace(cell, source="sources/a", target=task.name)
+    prints = (source.fingerprint, preprocessing_of(source), task.fingerprint, "schema 2")
+    assert keys == {plain.key(*prints)}
 
 
 def test_relative_paths_are_found_in_the_data_root(small: Small) -> None:
@@ -162,6 +196,14 @@ def test_rates_are_chosen_on_validation_ties_to_the_smallest(tmp_path: Path) -> 
     path.write_text("{}")
     with pytest.raises(InputError, match="bench tune"):
         Rates(path)
+
+
+def test_the_rule_of_the_rates_names_factors_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "FACTORS", (1.0, 2.5))
+    cells = tuning_cells([Cell("s", t, "pad+ilm", seed=seed) for t, seed in (("t", 3), ("u", 4))])
+    rows = [{"status": "skipped", "reason": "too large"}] * len(cells)
+    rule = chosen_rates(cells, rows)["rule"]
+    assert "times 1 or 2.5: " in rule and "images, seed 3 or 4; " in rule
 
 
 def test_a_rate_that_diverges_is_left_out() -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from experiments.conftest import Small, table, write_target
+from filelock import FileLock
 
 from reprogram.cli.grid_display import status_lines
 from reprogram.errors import InputError
 from reprogram.experiments import Cell
 from reprogram.experiments.bench import status_of
-from reprogram.experiments.executors import Report
+from reprogram.experiments.executors import Lost, Report
 from reprogram.experiments.grid import entries_of
-from reprogram.experiments.jobs import Context, Job
+from reprogram.experiments.jobs import Context, Event, Job
 from reprogram.experiments.pace import Pace
 from reprogram.experiments.results import Entry, ResultStore
 from reprogram.settings import Settings
@@ -45,6 +47,22 @@ def test_a_damaged_result_is_set_aside_and_made_again(
     assert "damaged" in caplog.text
     store, end = small.run(small.cells())
     assert end.counts["done"] == 2 and table(store) == before
+
+
+def test_a_result_that_cannot_be_read_now_stays(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = small.run(small.cells())
+    before, key = store.rows(), store.entries()[0].key
+
+    def no_more_files(*_: object, **__: object) -> str:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", no_more_files)
+        with pytest.raises(OSError, match="Too many open files"):
+            store.read(key)
+    assert store.rows() == before and not list(store.directory.glob("cells/*/*.damaged"))
 
 
 def test_changed_data_are_said_and_their_results_not_counted(
@@ -88,6 +106,36 @@ def test_two_runs_on_one_directory(small: Small) -> None:
     assert not status_of(ResultStore(small.out))["active"]
 
 
+def test_whoever_looks_whether_a_run_works_refuses_none(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    assert store.progress() is None and not list(tmp_path.iterdir())  # looking leaves nothing
+    looking, looked = FileLock(tmp_path / ".lock"), threading.Event()
+
+    def look() -> None:
+        with looking:
+            looked.set()
+            time.sleep(0.2)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    looked.wait()
+    with store.locked():
+        reader.join()
+
+
+def test_seconds_of_a_row_are_those_of_its_training(tmp_path: Path) -> None:
+    """Rows were first made with the seconds of the whole cell."""
+    store = ResultStore(tmp_path)
+    row = {
+        "status": "done", "seconds": 9.0, "images_per_second": 20.0, "steps": 5, "n_train": 50,
+        "n_val": 5, "settings": Settings(batch_size=16).to_dict(),
+    }  # fmt: skip
+    store.write("trained", row)
+    store.write("untrained", row | {"images_per_second": None, "steps": 0})
+    found = [store.read(key) for key in ("trained", "untrained")]
+    assert [row["seconds"] for row in found if row] == [(50 + 16) / 20.0, 0.0]
+
+
 def test_status_forgets_the_run_before_and_sees_a_tuning(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     store.add([Entry("a", "a", Cell("s", "t", "pad+ilm"), "t", "x")], "x")
@@ -105,8 +153,8 @@ def test_status_forgets_the_run_before_and_sees_a_tuning(tmp_path: Path) -> None
     assert not status_of(store)["active"]
 
 
-def job(method: str, seed: int, fraction: float = 1.0) -> Job:
-    cell = Cell("s", "t", method, fraction, seed, settings=Settings(epochs=10))
+def job(method: str, seed: int, fraction: float = 1.0, **settings: int) -> Job:
+    cell = Cell("s", "t", method, fraction, seed, settings=Settings(**{"epochs": 10} | settings))
     key = f"{method} {seed} {fraction}"
     return Job(key, (Entry(key, key, cell, "t", "x"),), None)
 
@@ -136,6 +184,55 @@ def test_time_left_knows_what_takes_longer(monkeypatch: pytest.MonkeyPatch) -> N
     clock[0] += 7.0
     equal.hear(Report(jobs[0], None))
     assert equal.seconds_left == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("nothing", ["epochs", "steps"])
+def test_what_trains_nothing_takes_its_scoring(
+    nothing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("reprogram.experiments.pace.time.monotonic", lambda: clock[0])
+    row = {"status": "done", "seconds": 0.0, "test_seconds": 2.0}
+    trained = row | {"seconds": 8.0}
+    jobs = [job("prompt", seed, **{nothing: 0}) for seed in (0, 1)] + [job("prompt", 2)]
+    like = [(job("prompt", 3, **{nothing: 0}), row), (job("prompt", 4), trained)]
+    pace = Pace(jobs, [(done.entries[0].cell, found) for done, found in like])
+    clock[0] = 2.0
+    pace.hear(Report(jobs[0], None))
+    assert pace.seconds_left == pytest.approx(2.0 + (8.0 + 2.0))
+
+
+def test_time_left_falls_while_jobs_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four equal jobs of 10 s on two workers, the second of which began 4 s later."""
+    clock = [0.0]
+    monkeypatch.setattr("reprogram.experiments.pace.time.monotonic", lambda: clock[0])
+    jobs = [job("prompt", seed) for seed in range(4)]
+    pace = Pace(jobs)
+    found = []
+    for moment, seed, what in [
+        (0.0, 0, Event(None, {})), (4.0, 1, Event(None, {})), (9.0, 1, Event(None, {"epoch": 1})),
+        (10.0, 0, None), (10.0, 2, Event(None, {})), (13.0, 1, Event(None, {"epoch": 2})),
+        (14.0, 1, None), (14.0, 3, Event(None, {})), (20.0, 2, None), (23.0, 3, Event(None, {})),
+        (30.0, 3, Event(None, {})),
+    ]:  # fmt: skip
+        clock[0] = moment
+        pace.hear(Report(jobs[seed], what))
+        found.append(pace.seconds_left)
+    # The mean of both workers, but never less than the job that runs longest.
+    assert found == [None] * 3 + [12.0, 12.0, 10.0, 10.0, 10.0, 4.0, 1.0, 0.0]
+
+
+def test_a_job_that_runs_again_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("reprogram.experiments.pace.time.monotonic", lambda: clock[0])
+    jobs = [job("prompt", seed) for seed in (0, 1)]
+    pace = Pace(jobs)
+    for moment, what in [
+        (0.0, Event(None, {})), (50.0, Lost("killed", True)), (50.0, Event(None, {})), (60.0, None),
+    ]:  # fmt: skip
+        clock[0] = moment
+        pace.hear(Report(jobs[0], what))
+    assert pace.seconds_left == 10.0
 
 
 def test_a_config_replaces_its_own_cells_and_flags_add_theirs(tmp_path: Path) -> None:

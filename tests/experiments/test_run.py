@@ -33,6 +33,7 @@ def run(cell: Cell = CELL, **options: object) -> dict:
 
 def test_a_pool_of_test_images_is_stratified_and_the_same_for_every_seed() -> None:
     task = tiny_task()
+    assert with_test_pool(task, None) is task
     pool = with_test_pool(task, 9)
     assert np.bincount(pool.test.labels).tolist() == [3, 3, 3]
     assert pool.name == task.name and pool.train.fingerprint == task.train.fingerprint

@@ -182,9 +182,12 @@ def tune(
             write_json(out / "rates.json", document)
     lines = rate_lines(document)
     if document["rates"]:
-        lines.append(
-            f"kept in {out / 'rates.json'}   next: reprogram bench run {config or '...'} --out {out}"
+        then = (
+            f"reprogram bench run {config} --out {out}"
+            if config
+            else "a config whose cells have rates=Rates(PATH); flags alone take the published rates"
         )
+        lines.append(f"kept in {out / 'rates.json'}   next: {then}")
     result(document | end.to_dict(), "\n".join(lines), place.json)
     return 1 if end.counts["failed"] or document.get("not_chosen") else 0
 
@@ -287,6 +290,8 @@ def _run_with_fits(
     from reprogram.experiments.results import ResultStore
 
     home = ResultStore(fits) if fits else None
+    if home and home.directory.resolve() == store.directory.resolve():
+        home = None
     with home.locked() if home else nullcontext():
         return _run(entries, store, place, fits=home)
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprogram.data.augmentation import Draw
+from reprogram.data.augmentation import Augmentation, Draw
 from reprogram.data.batches import Batch, ResidentData, in_order
 from reprogram.engine.base import Engine
 from reprogram.engine.feature_store import FeatureStore
@@ -78,10 +78,20 @@ class StoreEngine(Engine):
         }
 
     @staticmethod
-    def serves(model: Reprogrammed, data: ResidentData) -> bool:
-        """Whether nothing in front of the mapping is trained and no image is cropped at random."""
+    def views(model: Reprogrammed, augmentation: Augmentation) -> int:
+        """Outputs of a training image that serve all epochs: 2 with flips, 0 where none can.
+
+        They can where nothing in front of the mapping is trained and no image is cropped at random.
+        """
         before = (*model.input_transform.parameters(), *model.source.parameters())
-        return data.augmentation.margin == 0 and not any(p.requires_grad for p in before)
+        if augmentation.margin or any(p.requires_grad for p in before):
+            return 0
+        return 2 if augmentation.flip else 1
+
+    @staticmethod
+    def serves(model: Reprogrammed, data: ResidentData) -> bool:
+        """Whether it has views of the training images."""
+        return StoreEngine.views(model, data.augmentation) > 0
 
     @property
     def size(self) -> int:

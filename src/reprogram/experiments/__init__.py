@@ -3,7 +3,13 @@
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.directory import recorded_row, recorded_target, run_in_directory
 from reprogram.experiments.grid import Rates, product
-from reprogram.experiments.run import DEFAULT_MAX_MEMORY, Result, run_cell, trial_images
+from reprogram.experiments.run import (
+    DEFAULT_MAX_MEMORY,
+    Result,
+    run_cell,
+    trial_images,
+    with_test_pool,
+)
 
 __all__ = [
     "DEFAULT_MAX_MEMORY",
@@ -16,4 +22,5 @@ __all__ = [
     "run_cell",
     "run_in_directory",
     "trial_images",
+    "with_test_pool",
 ]

@@ -8,7 +8,6 @@ charged what it would take by itself.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +15,14 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from reprogram.engine import StoreEngine
 from reprogram.errors import InputError
 from reprogram.experiments.jobs import Context, cell_source
 from reprogram.experiments.results import Entry
+from reprogram.experiments.run import augmentation_of
+from reprogram.experiments.work import work_of_row
 from reprogram.methods import get_method
-from reprogram.model import Reprogrammed, trainable
+from reprogram.model import trainable
 from reprogram.seeds import generator_for
 from reprogram.settings import Settings
 from reprogram.sources import Source
@@ -41,7 +43,7 @@ class ImageCost:
         look: Forward, to validate or to fit a mapping.
         mapping_step: `step` of the mapping alone, on features that are stored.
         mapping_look: `look` of the mapping alone.
-        stored: Whether nothing in front of the mapping changes, so that one pass serves all epochs.
+        views: Outputs of a training image that serve all epochs, as of `StoreEngine`; 0 for none.
         refit: When a mapping is fitted on the training images: "never", at the "start" or before
             every "epoch".
     """
@@ -50,7 +52,7 @@ class ImageCost:
     look: float
     mapping_step: float
     mapping_look: float
-    stored: bool
+    views: int
     refit: str
 
 
@@ -114,13 +116,9 @@ def image_cost(source: Source, row: Mapping[str, Any]) -> ImageCost:
     model.eval()
     with torch.no_grad():
         looks = _count(lambda: model(x)), _count(lambda: model.mapping(features))
-    stored = _only_mapping(model) and settings.augment == "none" and not method.first_order
-    return ImageCost(steps[0], looks[0], steps[1], looks[1], stored, model.mapping.refit)
-
-
-def _only_mapping(model: Reprogrammed) -> bool:
-    """Whether whatever is trained lies behind the frozen network."""
-    return all(name.startswith("mapping.") for name in trainable(model))
+    # A first order runs as written, whatever of it is trained.
+    views = 0 if method.first_order else StoreEngine.views(model, augmentation_of(settings))
+    return ImageCost(steps[0], looks[0], steps[1], looks[1], views, model.mapping.refit)
 
 
 def _count(work: Callable[[], object]) -> float:
@@ -137,15 +135,8 @@ def training_flops(row: Mapping[str, Any], cost: ImageCost) -> int:
         row: With n_train, n_val, steps and its resolved settings.
         cost: Of its method.
     """
-    n, n_val, steps = row["n_train"], row["n_val"], row["steps"]
-    batch = row["settings"]["batch_size"]
-    per_epoch = math.ceil(n / batch)
-    epochs = math.ceil(steps / per_epoch)
-    images = steps // per_epoch * n + min(steps % per_epoch * batch, n)
-    fits = {"never": 0, "start": 1, "epoch": max(epochs, 1)}[cost.refit]
-    fits += bool(row["settings"].get("final_refit"))
-    states = (epochs + 1) * n_val
-    if not cost.stored:
-        return round(cost.step * images + cost.look * (states + fits * n))
-    once = (cost.look - cost.mapping_look) * (n + n_val)
-    return round(once + cost.mapping_step * images + cost.mapping_look * states)
+    work = work_of_row(row, cost.refit)
+    if not cost.views:
+        return round(cost.step * work.trained + cost.look * (work.validated + work.fitted))
+    once = (cost.look - cost.mapping_look) * (cost.views * row["n_train"] + row["n_val"])
+    return round(once + cost.mapping_step * work.trained + cost.mapping_look * work.validated)

@@ -17,6 +17,7 @@ from reprogram.environment import resolve_device
 from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.run import identity_of, run_cell
+from reprogram.experiments.work import with_training_seconds
 from reprogram.files import write_json
 from reprogram.model import Reprogrammed
 from reprogram.sources import Source
@@ -64,7 +65,7 @@ def run_in_directory(
     replaced = overwrite and (out / "run.json").exists()
     try:
         if not replaced:
-            _check_free(out, identity)
+            _check_free(out, identity, cell)
             if (out / "result.json").exists():
                 return _finished(out, source, options.get("device", "auto")), True
         if mend:
@@ -111,7 +112,7 @@ def recorded_row(directory: Path) -> dict[str, Any]:
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(row, dict) and row.get("status") == "done":
-            return row
+            return with_training_seconds(row)
     except (OSError, ValueError) as error:
         logger.debug("%s: %s", path, error)
     raise InputError(f"{path} is damaged. Use --overwrite or another --out.")
@@ -133,22 +134,31 @@ def _finished(out: Path, source: Source, device: str) -> Reprogrammed:
     return model
 
 
-def _check_free(out: Path, identity: str) -> None:
+def _check_free(out: Path, identity: str, cell: Cell) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file. Give a directory.")
     run_file = out / "run.json"
     if run_file.exists():
         try:
-            found = json.loads(run_file.read_text(encoding="utf-8"))["identity"]
-        except (ValueError, KeyError, TypeError) as error:
+            record = json.loads(run_file.read_text(encoding="utf-8"))
+            differs = record["identity"] != identity and _differences(record["cell"], cell)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{run_file} is damaged. Use --overwrite or another --out.") from error
-        if found != identity:
+        if differs:
             raise InputError(
-                f"--out {out} holds a run with other settings, data or weights. "
-                "Use --overwrite to replace it, or another --out."
+                f"{out} holds another run: {differs}. "
+                "Name another directory by --out, or replace it by --overwrite."
             )
     elif out.is_dir() and any(out.iterdir()):
         raise InputError(f"--out {out} is not empty and holds no run. Give another directory.")
+
+
+def _differences(recorded: dict[str, Any], cell: Cell) -> str:
+    """What a recorded cell has and another has not: "epochs 2, now 3"."""
+    new = json.loads(json.dumps(cell.to_dict()))  # tuples become lists, as in the record
+    before, now = (c | (c.get("settings") or {}) | {"settings": None} for c in (recorded, new))
+    found = [f"{k} {v}, now {now[k]}" for k, v in before.items() if k in now and v != now[k]]
+    return "; ".join(found) or "the same settings, other images or weights"
 
 
 def _remove_run(out: Path) -> None:

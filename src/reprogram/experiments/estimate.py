@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from reprogram.data import TargetTask
-from reprogram.data.augmentation import Augmentation
 from reprogram.data.batches import BatchPlan, ResidentData, epoch_batches, in_order
 from reprogram.data.noise import noisy
 from reprogram.engine import Engine, FeatureStore, SplittingEngine, StoreEngine, choose_engine
@@ -20,7 +19,14 @@ from reprogram.environment import resolve_device
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.jobs import Context, cell_source, cell_task
 from reprogram.experiments.results import Entry
-from reprogram.experiments.run import DEFAULT_MAX_MEMORY, pool_pays, trial_images
+from reprogram.experiments.run import (
+    DEFAULT_MAX_MEMORY,
+    augmentation_of,
+    pool_pays,
+    resolved_settings,
+    trial_images,
+)
+from reprogram.experiments.work import work_of
 from reprogram.methods import get_method
 from reprogram.model import Reprogrammed, trainable
 from reprogram.seeds import generator_for
@@ -40,7 +46,7 @@ class Cost:
 
     Attributes:
         step: Seconds an image in a training step.
-        look: Seconds an image in a pass without gradients.
+        look: Seconds an image in a forward pass.
         stored: Whether such a pass runs once for all cells of the pair, and is looked up then.
         bytes: That a fitted model takes on disk.
         row: Bytes an image in the feature cache.
@@ -146,10 +152,14 @@ def _looks(cell: Cell, task: TargetTask, cost: Cost, key: str) -> dict[tuple[obj
     if pool_pays(cell.train_pool, pool, stored=True):
         assert cell.train_pool is not None
         pool, seed = cell.train_pool, cell.seed
-    return {
+    trained = (*pair, str(cell.noise.training), "train", seed)
+    looks: dict[tuple[object, ...], int] = {
         (*pair, str(cell.noise), "test", n_test): n_test,
-        (*pair, str(cell.noise.training), "train", seed): pool,
+        trained: pool,
     }
+    if (cell.settings or get_method(cell.method).settings).augment != "none":
+        looks[(*trained, "mirrored")] = pool
+    return looks
 
 
 def _noisy_splits(cell: Cell, task: TargetTask) -> dict[str, int]:
@@ -175,40 +185,35 @@ def training_seconds(cell: Cell, source: Source, task: TargetTask, cost: Cost) -
     train, _, val = trial_images(
         task, cell.data_fraction, cell.seed, cell.val_share, cell.train_pool
     )
-    method = get_method(cell.method)
-    settings = method.resolve(
-        source, task.native_size, cell.train_pool or len(task.train), cell.settings
-    )
+    settings = resolved_settings(cell, source, task)
     assert settings.batch_size is not None
-    epochs = float(settings.epochs)
-    if settings.steps is not None:
-        epochs = settings.steps / math.ceil(len(train) / settings.batch_size)
-    if not cost.step:
-        epochs = 0.0
-    looks = 0.0 if cost.stored else (epochs + 1) * len(val)
-    mapping = method.mapping.build(source, task.num_classes, settings, torch.Generator())
-    if mapping.refit != "never" and not cost.stored:
-        looks += len(train) * (max(epochs, 1) if mapping.refit == "epoch" else 1)
-    return cost.step * epochs * len(train) + cost.look * looks
+    steps = settings.steps
+    if steps is None:
+        steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
+    build = get_method(cell.method).mapping.build
+    refit = build(source, task.num_classes, settings, torch.Generator()).refit
+    work = work_of(
+        steps if cost.step else 0, settings.batch_size, len(train), len(val), refit,
+        settings.final_refit,
+    )  # fmt: skip
+    passes = 0 if cost.stored else work.validated + work.fitted
+    return cost.step * work.trained + cost.look * passes
 
 
 def measure(cell: Cell, source: Source, task: TargetTask, context: Context) -> Cost:
     """Time one training step and one pass of a cell, on a few of its images."""
     device = resolve_device(context.device)
     method = get_method(cell.method)
-    settings = method.resolve(
-        source, task.native_size, cell.train_pool or len(task.train), cell.settings
-    )
+    settings = resolved_settings(cell, source, task)
     assert settings.batch_size is not None
     model = method.build(
         source, task.class_names, settings, generator_for("estimate"), DEFAULT_MAX_MEMORY
     ).to(device)
     few = task.train.subset(range(min(PROBE, len(task.train))))
-    augmentation = Augmentation(settings.margin or 0, flip=settings.augment != "none")
+    augmentation = augmentation_of(settings)
     data = ResidentData({"train": few}, model.input_transform.image_size, augmentation)
     engine = choose_engine(settings.engine, model, data, device, settings.precision, FeatureStore())
     index = torch.arange(len(few))
-    own = sum(t.numel() * t.element_size() for t in model.own_tensors().values())
     inner = engine.engine if isinstance(engine, SplittingEngine) else engine
     stored = isinstance(inner, StoreEngine)
     look = _seconds(lambda: _look(model, engine, index), repeat=not stored) / len(few)
@@ -217,7 +222,7 @@ def measure(cell: Cell, source: Source, task: TargetTask, context: Context) -> C
         plan = BatchPlan(index, settings.batch_size, augmentation, task.name, 0)
         step = _step_seconds(model, engine, data, plan, settings)
     row = inner.width * inner.dtype.itemsize if isinstance(inner, StoreEngine) else 0
-    return Cost(step, look, stored, own, row)
+    return Cost(step, look, stored, model.stored_bytes, row)
 
 
 def _look(model: Reprogrammed, engine: Engine, index: torch.Tensor) -> None:

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
+from reprogram.experiments.work import with_training_seconds
 from reprogram.files import sync, write_json, write_text
 
 __all__ = ["Entry", "ResultStore"]
@@ -89,12 +90,14 @@ class ResultStore:
     def locked(self) -> Iterator[None]:
         """Hold the directory against another writer; the lock goes with the process.
 
+        `progress` holds it for a moment to see whether it is free, so this waits that out.
+
         Raises:
             InputError: Somebody else holds it.
         """
         self._make()
         # An open file of this process: programs that it starts do not inherit it.
-        lock = FileLock(self.directory / ".lock", timeout=0)
+        lock = FileLock(self.directory / ".lock", timeout=1)
         try:
             lock.acquire()
         except Timeout as error:
@@ -150,15 +153,19 @@ class ResultStore:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """A cell's row; None where it has none, or a damaged one, which is then set aside."""
+        """A cell's row; None where it has none, or a damaged one, which is then set aside.
+
+        Raises:
+            OSError: It is there and cannot be read now.
+        """
         path = self.directory / "cells" / key / "result.json"
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(row, dict) and row.get("status") in ("done", "failed", "skipped"):
-                return row
+                return with_training_seconds(row)
         except FileNotFoundError:
             return None
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             logger.debug("%s: %s", path, error)
         logger.warning("%s is damaged: it is set aside, and its cell counts as missing", path)
         os.replace(path, path.with_name("result.json.damaged"))
@@ -237,11 +244,11 @@ class ResultStore:
 
     def progress(self) -> dict[str, Any] | None:
         """What the running grid last said; None where none runs."""
-        lock = FileLock(self.directory / ".lock", timeout=0)
-        if not self.directory.is_dir():
+        path = self.directory / ".lock"
+        if not path.exists():
             return None
         try:
-            with lock:
+            with FileLock(path, timeout=0.1):  # longer than another reader holds it
                 return None  # nobody holds it
         except Timeout:
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,12 +33,15 @@ from reprogram.training import Epoch, Progress, Trace, score, train
 __all__ = [
     "DEFAULT_MAX_MEMORY",
     "Result",
+    "augmentation_of",
     "identity_of",
     "load_cell_source",
     "pool_pays",
+    "resolved_settings",
     "run_cell",
     "score_test",
     "trial_images",
+    "with_test_pool",
 ]
 
 DEFAULT_MAX_MEMORY = 4 << 30
@@ -97,12 +101,9 @@ def run_cell(
     method = get_method(cell.method)
     identity = identity_of(cell, source, task)
     clean, task = task, noisy(task, cell.noise, cache=noise_cache)
-    # Of the set, so that the batch size is the same at every fraction.
-    settings = method.resolve(
-        source, task.native_size, cell.train_pool or len(task.train), cell.settings
-    )
+    settings = resolved_settings(cell, source, task)
     assert settings.batch_size is not None
-    init = generator_for("init", task.name, method.name, cell.seed)
+    init = generator_for("init", task.name, method.drawn_as, cell.seed)
     model = method.build(source, task.class_names, settings, init, max_memory).to(on)
     data, train_index, val_split, val_index = _resident(cell, task, model, settings)
     engine = choose_engine(settings.engine, model, data, on, settings.precision, store)
@@ -115,7 +116,6 @@ def run_cell(
         val_split=val_split, track_test=cell.track_test, checkpoint=checkpoint, identity=identity,
         on_progress=on_progress, on_epoch=on_epoch,
     )  # fmt: skip
-    own = model.own_tensors()
     row = cell.to_dict() | {
         "target": task.name,
         "schema": ROW_SCHEMA,
@@ -130,7 +130,7 @@ def run_cell(
         "n_val": len(val_index),
         "steps": trace.steps,
         "trainable_parameters": count_parameters(model),
-        "stored_bytes": sum(t.numel() * t.element_size() for t in own.values()),
+        "stored_bytes": model.stored_bytes,
         "images_per_second": trace.images_per_second,
         "seconds": trace.seconds,
         "engine": engine.name,
@@ -174,8 +174,7 @@ def score_test(
         noise_cache: As for :func:`run_cell`.
     """
     started = time.perf_counter()
-    if test_pool is not None:
-        task = with_test_pool(task, test_pool)
+    task = with_test_pool(task, test_pool)
     note, task = noise_note(task, noise), noisy(task, noise, cache=noise_cache)
     assert model.record is not None
     settings = Settings.from_dict(model.record["settings"])
@@ -199,8 +198,10 @@ def score_test(
     }
 
 
-def with_test_pool(task: TargetTask, n: int) -> TargetTask:
-    """The task with a stratified number of its test images, the same for every trial."""
+def with_test_pool(task: TargetTask, n: int | None) -> TargetTask:
+    """The task with a stratified number of its test images, the same for every trial; None is all."""
+    if n is None:
+        return task
     index = stratified_subset(task.test.labels, n, seed=seed_for("test pool", task.name))
     return task.replacing({"test": lambda: task.part("test").take(index)})
 
@@ -209,6 +210,18 @@ def balanced_accuracy(logits: Float[Tensor, "n target"], labels: Int[Tensor, " n
     """Mean over the classes that are there of the share of a class that is recognised."""
     hits = (logits.argmax(1).cpu() == labels).double()
     return float(torch.stack([hits[labels == c].mean() for c in labels.unique()]).mean())
+
+
+def resolved_settings(cell: Cell, source: Source, task: TargetTask) -> Settings:
+    """The cell's settings with what depends on its source and target filled in."""
+    # Of the set, so that the batch size is the same at every fraction.
+    n = cell.train_pool or len(task.train)
+    return get_method(cell.method).resolve(source, task.native_size, n, cell.settings)
+
+
+def augmentation_of(settings: Settings) -> Augmentation:
+    """What resolved settings do to training images."""
+    return Augmentation(settings.margin or 0, flip=settings.augment != "none")
 
 
 def load_cell_source(name: str, source_seed: int | None, **options: Any) -> Source:
@@ -243,7 +256,7 @@ def _resident(
     )
     read = ("train", val_split, *(("test",) if cell.track_test else ()))
     splits = {name: task.split(name) for name in dict.fromkeys(read)}
-    augmentation = Augmentation(settings.margin or 0, flip=settings.augment != "none")
+    augmentation = augmentation_of(settings)
     data = ResidentData(splits, model.input_transform.image_size, augmentation)
     stored = settings.engine in ("auto", "store") and StoreEngine.serves(model, data)
     if not pool_pays(cell.train_pool, len(task.train), stored=stored):
@@ -286,8 +299,13 @@ def _cut(split: Split, index: bytes) -> Split:
 
 def identity_of(cell: Cell, source: Source, task: TargetTask) -> str:
     """The cell's key with everything of source and target that determines its result."""
-    # The set's own name, not the path that it lies at here.
-    return replace(cell, target=task.name).key(
+    known = replace(
+        cell,
+        source=Path(os.path.normpath(cell.source)).as_posix(),  # ./a and a/ are a
+        target=task.name,  # not the path that it lies at here
+        settings=cell.settings or get_method(cell.method).settings,
+    )
+    return known.key(
         source.fingerprint, preprocessing_of(source), task.fingerprint, f"schema {ROW_SCHEMA}"
     )
 

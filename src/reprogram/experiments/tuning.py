@@ -15,10 +15,6 @@ from reprogram.settings import Settings
 __all__ = ["FACTORS", "chosen_rates", "tuning_cells"]
 
 FACTORS = (1.0, 3.0, 10.0)
-RULE = (
-    "all published rates of a method times 1, 3 or 10: the highest validation accuracy at 100% of "
-    "the training images, seed 0; ties: the smallest. No test image is looked at."
-)
 
 
 def tuning_cells(cells: Iterable[Cell]) -> list[Cell]:
@@ -74,7 +70,29 @@ def chosen_rates(cells: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> dict[
             chosen.append(place | _choice(done) | _broken(found))
         else:
             not_chosen.append(place | {"reason": _reason(next(iter(found.values())))})
-    return {"rule": RULE, "rates": chosen} | ({"not_chosen": not_chosen} if not_chosen else {})
+    return {"rule": _rule(cells), "rates": chosen} | (
+        {"not_chosen": not_chosen} if not_chosen else {}
+    )
+
+
+def _rule(cells: Iterable[Cell]) -> str:
+    """How rates were chosen, in a sentence."""
+    factors = _either(f"{factor:g}" for factor in FACTORS)
+    seeds = _either(map(str, sorted({cell.seed for cell in cells})))
+    return (
+        f"all published rates of a method times {factors}: the highest validation accuracy at 100% "
+        f"of the training images, seed {seeds}; ties: the smallest. No test image is looked at."
+    )
+
+
+def _either(words: Iterable[str]) -> str:
+    """Alternatives in a sentence.
+
+    >>> _either("abc"), _either("a")
+    ('a, b or c', 'a')
+    """
+    texts = list(words)
+    return " or ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
 
 def _choice(done: dict[float, dict[str, Any]]) -> dict[str, Any]:

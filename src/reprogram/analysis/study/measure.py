@@ -25,7 +25,7 @@ from reprogram.evaluation import source_outputs
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.estimate import Cost, measure, training_seconds
 from reprogram.experiments.jobs import Context, cell_source, cell_task
-from reprogram.experiments.run import run_cell, trial_images
+from reprogram.experiments.run import resolved_settings, run_cell, trial_images
 from reprogram.methods import get_method
 from reprogram.seeds import seed_for
 from reprogram.sources import Source
@@ -78,7 +78,7 @@ def measure_trial(
         "seconds": {
             "forecast": found.seconds, **found.laps, "alignment": alignment_seconds,
             **score_seconds, "first-steps": first_seconds,
-            "training": _recorded_seconds(row),
+            "training": row["seconds"],
             "training-projected": training_seconds(cell, source, task, cost),
             "complete-projected": training_seconds(_complete(cell), source, task, cost),
         },
@@ -145,8 +145,7 @@ def _first_steps(
     """
     train, _, val = trial_images(task, 1.0, cell.seed, cell.val_share, cell.train_pool)
     method = get_method(cell.method)
-    pool = cell.train_pool or len(task.train)
-    settings = method.resolve(source, task.native_size, pool, cell.settings)
+    settings = resolved_settings(cell, source, task)
     assert settings.batch_size is not None
     refits = method.mapping.build(source, task.num_classes, settings, torch.Generator()).refit
     per_epoch = math.ceil(len(train) / settings.batch_size)
@@ -190,11 +189,6 @@ def steps_within(
         left -= again + closing + part * epoch
         again = mapping if refits else 0.0
     return max(1, math.floor(steps + 1e-9))
-
-
-def _recorded_seconds(row: dict[str, Any]) -> float:
-    """Seconds that a training's passes took when it ran, without those for validation."""
-    return row["n_train"] * (len(row["history"]) - 1) / row["images_per_second"]
 
 
 def _complete(cell: Cell) -> Cell:
