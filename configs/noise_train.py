@@ -28,10 +28,11 @@ RATES = Rates(Path(__file__).parents[1] / "results" / "data_size" / "rates.json"
 
 
 def grid() -> list[Cell]:
-    """Clean, then each noise on both sides."""
-    return product(
+    """Clean, then each noise on both sides; seed after seed."""
+    cells = product(
         sources=("embedded",), targets=("cifar10.npz", "quickdraw8.npz"), methods=METHODS,
         seeds=(0, 1, 2), train_pool=2_000, rates=RATES,
         noises=[CLEAN, *(Noise(kind, severity, "both") for severity in (3, 1, 5) for kind in KINDS)],
         settings={"epochs": 15, "batch_size": 64},
     )  # fmt: skip
+    return sorted(cells, key=lambda cell: cell.seed)

@@ -93,6 +93,17 @@ def test_an_artefact_without_its_end_is_not_read(tmp_path: Path) -> None:
         rp.Reprogrammed.from_pretrained(tmp_path, tiny_source())
 
 
+def test_a_source_that_has_no_name_to_load_it_by_is_asked_for(artefact: Path) -> None:
+    with pytest.raises(InputError, match="its source 'tiny' cannot be loaded .* --source PATH"):
+        rp.Reprogrammed.from_pretrained(artefact)
+
+
+def test_the_card_says_how_to_use_it_in_the_readers_words(artefact: Path) -> None:
+    text = (artefact / "README.md").read_text(encoding="utf-8")
+    assert "reprogram predict THIS_DIRECTORY IMAGE" in text and "[reprogram]" not in text
+    assert "over all epochs, 0 (untrained) included" in text
+
+
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     fitted().save_pretrained(tmp_path)
     file = tmp_path / "config.json"

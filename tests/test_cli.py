@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from cases import CANVAS
 from PIL import Image
 
 from reprogram.cli import run
+from reprogram.cli.demo import demo
+from reprogram.cli.fit import fit
+from reprogram.methods import BASELINES, METHODS, SMALL_SET
 from reprogram.sources import create_network, write_source_directory
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -78,7 +82,8 @@ def test_fit_evaluate_predict_show_export(
     assert found["accuracy"] == row["accuracy"] and (found["n"], found["split"]) == (8, "test")
 
     # Validation was cut from this folder by the run: the same images, the same figure.
-    assert run(command("evaluate", out, "--target", photos, "--split", "val", "--json")) == 0
+    # Without --target, of the target that the run recorded.
+    assert run(command("evaluate", out, "--split", "val", "--json")) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["accuracy"] == pytest.approx(row["val_accuracy"])
     assert (found["n"], found["split"]) == (row["n_val"], "val")
@@ -107,7 +112,8 @@ def test_other_settings_in_a_used_directory_need_overwrite(
 
     assert fit() == 0
     assert fit("--lr", 0.5) == 2
-    assert "--overwrite" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "holds another run: lr 0.01, now 0.5." in message and "--overwrite" in message
     before = (tmp_path / "run" / "result.json").read_text()
     assert fit("--set", "size=99", "--overwrite") == 2  # refused before anything is replaced
     assert (tmp_path / "run" / "result.json").read_text() == before
@@ -159,7 +165,13 @@ def test_fit_takes_one_of_several_trainings_of_a_source(
         (["fit", "--target", "digts"], "digits"),
         (["fit", "--target", "digits", "--set", "sise=3"], "size"),
         (["fit", "--target", "digits", "--set", "size=abc"], "whole number"),
+        (["fit", "--target", "digits", "--set", "foo=3"], "Settings: epochs, steps, batch_size"),
         (["fit", "--target", "digits", "--fraction", "1.5"], "(0, 1]"),
+        (
+            ["fit", "--target", "digits", "--fraction", "20"],
+            "--fraction must be in (0, 1], got 20: for 20 % write 0.2.",
+        ),
+        (["fit", "--target", "fotos"], "No folder is called so"),
         (["fit", "--target", "digits", "--fraction", "lots"], "lots"),
         (["fit", "--target", "digits", "--method", "pad+ilm@twice"], "refit"),
         (["fit", "--target", "digits", "--source", "resnet81"], "resnet18"),
@@ -170,7 +182,9 @@ def test_fit_takes_one_of_several_trainings_of_a_source(
         (["predict", "nowhere", "x.png"], "nowhere"),
         (["train-source", "--target", "digits", "--out", "x", "--lr", "-1"], "at least 0"),
         (["frobnicate"], "frobnicate"),
-        (["fit"], "target"),
+        (["fit"], "fit needs --target. "),
+        (["fit", "photos"], "fit needs --target (got 'photos' without it)."),
+        (["fit", "--target"], "--target requires an argument"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -235,8 +249,10 @@ def test_lists_and_doctor(capsys: pytest.CaptureFixture[str], source: Path) -> N
     assert run(["list", "methods", "--source", str(source)]) == 0
     text = capsys.readouterr().out
     assert all(
-        name in text for name in ("pad", "smm", "ilm", "blm+", "full-finetune", "Cai et al. 2024")
+        name in text
+        for name in ("pad", "smm", "ilm", "blm+", "full-finetune", "Cai et al. 2024", "@steps")
     )
+    assert f"parameters ({source}, 10 classes)" in text
     assert run(["list", "methods", "--source", str(source), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["methods"]
     assert {"pad+ilm", "linear-probe"} <= {row["method"] for row in rows}
@@ -246,11 +262,25 @@ def test_lists_and_doctor(capsys: pytest.CaptureFixture[str], source: Path) -> N
         assert run(["list", table, "--json"]) == 0
         assert member in json.dumps(json.loads(capsys.readouterr().out))
     assert run(["doctor"]) == 0
-    assert "torch" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].keys() - {"dev", "docs"}
+    assert all(name in text for name in ["torch", *(f"extra {extra}" for extra in extras)])
 
 
 def subprocess_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def test_help_of_fit_names_the_defaults_that_methods_set() -> None:
+    said = " ".join((fit.__doc__ or "").split())
+    assert "50 for the four baselines, 200 for most PROMPT+MAPPING" in said
+    assert {m.settings.epochs for m in BASELINES.values()} == {50} and len(BASELINES) == 4
+    pairs = [m.settings.epochs for name, m in METHODS.items() if name not in BASELINES]
+    assert pairs.count(200) > len(pairs) / 2
+    assert "64 below 10,000 training images, else 256" in said and SMALL_SET == 10_000
+    assert "ignored where the set has a validation split of its own" in said
+    assert "The report's" not in (demo.__doc__ or "")
 
 
 def test_help_does_not_import_torch() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from reprogram.data import load_target, stratified_subset
+from reprogram.source_training import evaluate_source
 from reprogram.sources import embedded_directory, load_source, training_record
-from reprogram.train_source import evaluate_source
 
 
 def test_it_is_small_and_describes_itself() -> None:

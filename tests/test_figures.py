@@ -162,9 +162,12 @@ def test_show_figure_composes_what_it_is_given(tmp_path: Path):
         source_names=list("abcd"),
         target_names=["cat", "dog", "newt"],
         history=HISTORY,
+        strength=np.eye(4, 3),
         selected_epoch=4,
     )
     shown = texts(figure)
+    assert "what the network sees: 2 correct and 1 wrong answers, chosen so" in shown
+    assert any("(wide: many images)" in text for text in shown)
     assert {"pad+ilm", "the prompt alone", "target class", "training", "loss"} <= set(shown)
     only = texts(figures.show_figure(history=HISTORY))
     assert "loss" in only and "the prompt alone" not in only

@@ -273,7 +273,7 @@ def test_the_matrix_is_what_a_mapping_does(make: Callable[[], OutputMapping]) ->
 )
 def test_more_target_than_source_classes(make: Callable[[], OutputMapping | Tensor]) -> None:
     with pytest.raises(
-        InputError, match=r"got 4 target and 3 source classes. Use blm, blm\+ or linear"
+        InputError, match=r"got 4 target and 3 source classes. Use the mapping blm, blm\+ or linear"
     ):
         make()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from cases import tiny_source
 
 from reprogram.errors import InputError
@@ -26,6 +27,13 @@ from reprogram.settings import Settings
 def test_a_wrong_setting_says_what_was_expected(changes: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Settings().updated(changes)
+
+
+def test_a_mapping_that_cannot_serve_so_many_classes_is_refused_by_the_methods_name() -> None:
+    method, source = get_method("pad+ilm"), tiny_source(num_classes=2)
+    settings = method.resolve(source, native_size=8, n_train=1)
+    with pytest.raises(InputError, match=r"method pad\+ilm: a one-to-one .* 3 target and 2 source"):
+        method.build(source, ("a", "b", "c"), settings, torch.Generator())
 
 
 def test_json_round_trip() -> None:

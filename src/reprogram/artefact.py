@@ -90,7 +90,7 @@ def load(path: str | Path, source: Source | None = None, **source_options: Any) 
     directory = Path(path)
     config = read_config(directory)
     if source is None:
-        source = load_source(config["source"]["name"], **source_options)
+        source = _recorded_source(directory, config["source"]["name"], source_options)
     if source.fingerprint != config["source"]["fingerprint"]:
         raise InputError(
             f"{directory} was fitted to source {config['source']['name']!r} with fingerprint "
@@ -121,6 +121,16 @@ def load(path: str | Path, source: Source | None = None, **source_options: Any) 
         "source_fingerprint": source.fingerprint,
     }  # fmt: skip
     return model.eval()
+
+
+def _recorded_source(directory: Path, name: str, options: dict[str, Any]) -> Source:
+    try:
+        return load_source(name, **options)
+    except InputError as error:
+        raise InputError(
+            f"{directory}: its source {name!r} cannot be loaded from here: {error} "
+            "Or give it: --source PATH, in Python from_pretrained(path, source)."
+        ) from error
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -167,7 +177,6 @@ def card(model: Reprogrammed) -> str:
     """The model card: what it is, how good, how it was made, how to load it."""
     r = model.record
     assert r is not None
-    own = sum(t.numel() * t.element_size() for t in model.own_tensors().values())
     used = get_method(r["method"]).settings_read(r["settings"])
     changed = "; ".join(f"{k} {v}" for k, v in used.items() if v not in (None, False))
     looked = "scored at every epoch" if r["track_test"] else "evaluated once"
@@ -176,20 +185,21 @@ def card(model: Reprogrammed) -> str:
         test = f"{100 * r['accuracy']:.2f} % of {r['n_test']:,} images, {looked}"
     val = r.get("val_accuracy")
     val_text = "-" if val is None else f"{100 * val:.2f} % of {r['n_val']:,} images"
+    rule = r["selection_rule"].replace("states 0 to E", "all epochs, 0 (untrained) included")
     lines = [
         f"# {r['target']} by {r['method']} on {model.source.name}",
         "",
         f"The source classifier `{model.source.name}` (frozen unless the method is full-finetune), "
-        f"reprogrammed with [reprogram] to tell {len(model.class_names)} classes apart.",
+        f"reprogrammed with `reprogram` to tell {len(model.class_names)} classes apart.",
         "",
         "| | |",
         "|---|---|",
         f"| test accuracy | {test} |",
         f"| validation accuracy | {val_text} |",
-        f"| selected | epoch {r['selected_epoch']}: {r['selection_rule']} |",
+        f"| selected | epoch {r['selected_epoch']}: {rule} |",
         f"| training images | {r['n_train']:,} (seed {r['seed']}, fraction {r['data_fraction']:g}) |",
         f"| trained parameters | {count_parameters(model):,} |",
-        f"| stored | {own:,} bytes |",
+        f"| stored | {model.stored_bytes:,} bytes |",
         f"| images | resized to {model.input_transform.image_size} px squares, PIL bilinear |",
         f"| source fingerprint | `{r['source_fingerprint']}` |",
         f"| settings | {changed} |",
@@ -197,6 +207,10 @@ def card(model: Reprogrammed) -> str:
         "```python",
         "import reprogram as rp",
         'model = rp.Reprogrammed.from_pretrained("THIS_DIRECTORY")',
+        "```",
+        "",
+        "```console",
+        "$ reprogram predict THIS_DIRECTORY IMAGE",
         "```",
         "",
         f"Classes: {', '.join(model.class_names)}.",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL.Image import Image
 from torch import Tensor
 
-from reprogram.data import Split, square_pixels
+from reprogram.data import Split, TargetTask, open_rgb, square_pixels
 from reprogram.data.images import to_rgb
 from reprogram.engine import for_inference
 from reprogram.errors import InputError
@@ -19,7 +21,9 @@ from reprogram.model import Reprogrammed
 from reprogram.sources import Source
 from reprogram.training import score
 
-__all__ = ["Evaluation", "evaluate", "in_batches", "predict", "source_outputs"]
+__all__ = ["Evaluation", "check_classes", "evaluate", "in_batches", "predict", "source_outputs"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,18 +78,41 @@ def source_outputs(
     return logits, features
 
 
-def evaluate(model: Reprogrammed, split: Split, batch_size: int = 256) -> Evaluation:
+def check_classes(model: Reprogrammed, split: Split) -> None:
+    """Refuse a split whose classes are not the model's, in its order; warn of other names.
+
+    Raises:
+        InputError: Another number of classes, or the model's in another order.
+    """
+    ours, theirs = model.class_names, split.class_names
+    if len(theirs) != len(ours):
+        raise InputError(
+            f"the {split.name} split has {len(theirs)} classes, the model {len(ours)}. "
+            "Evaluate it on the target that it was fitted to, or select classes with NAME[0-9]."
+        )
+    if theirs == ours:
+        return
+    names = f"{_first(theirs)}; the model: {_first(ours)}"
+    if sorted(theirs) == sorted(ours):
+        raise InputError(
+            f"classes are in another order ({names}). Give them in the model's order: NAME[dog,cat]."
+        )
+    logger.warning("classes have other names (%s) and are matched by their order", names)
+
+
+def _first(names: tuple[str, ...], count: int = 4) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def evaluate(model: Reprogrammed, split: Split | TargetTask, batch_size: int = 256) -> Evaluation:
     """Accuracy on a split; the classes are matched by their order.
 
     Raises:
-        InputError: The split is empty or has another number of classes than the model.
+        InputError: The split is empty, has other classes than the model, or is a whole task.
     """
-    classes = model.class_names
-    if len(split.class_names) != len(classes):
-        raise InputError(
-            f"the {split.name} split has {len(split.class_names)} classes, the model {len(classes)}. "
-            "Evaluate it on the target that it was fitted to, or select classes with NAME[0-9]."
-        )
+    if not isinstance(split, Split):
+        raise InputError("evaluate takes a split: task.test, task.train or task.val.")
+    check_classes(model, split)
     if not len(split):
         raise InputError(f"the {split.name} split has no images, so there is nothing to evaluate.")
     model.eval()
@@ -96,14 +123,29 @@ def evaluate(model: Reprogrammed, split: Split, batch_size: int = 256) -> Evalua
     hits = logits.argmax(1) == labels
     by_class = {
         name: float(hits[labels == t].float().mean()) if (labels == t).any() else None
-        for t, name in enumerate(classes)
+        for t, name in enumerate(model.class_names)
     }
     return Evaluation(total.accuracy, total.loss, total.n, split.name, by_class)
 
 
-def predict(model: Reprogrammed, images: Iterable[Image]) -> Float[Tensor, "n target"]:
-    """Class probabilities of PIL images, each resized as the training images were."""
+def predict(
+    model: Reprogrammed, images: Image | str | Path | Iterable[Image | str | Path]
+) -> Float[Tensor, "n target"]:
+    """Class probabilities of images, each resized as the training images were.
+
+    Args:
+        model: A fitted model.
+        images: PIL images or image files; of a single one n is 1.
+
+    Raises:
+        InputError: A file that is no readable image.
+    """
     model.eval()
     side = model.input_transform.image_size
-    pixels = torch.stack([square_pixels(to_rgb(image), side) for image in images])
+    several = [images] if isinstance(images, Image | str | Path) else images
+    pixels = torch.stack([square_pixels(_rgb(image), side) for image in several])
     return in_batches(model, pixels, model.source).softmax(1)
+
+
+def _rgb(image: Image | str | Path) -> Image:
+    return to_rgb(image) if isinstance(image, Image) else open_rgb(Path(image))

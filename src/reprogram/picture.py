@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 
 from reprogram.data import Split, TargetTask
-from reprogram.evaluation import in_batches
+from reprogram.evaluation import check_classes, in_batches
 from reprogram.figures import Examples, choose_examples, save, show_figure
 from reprogram.input_transforms import SMM
 from reprogram.model import Reprogrammed
@@ -72,6 +72,7 @@ def mapping_weight(model: Reprogrammed) -> Float[np.ndarray, "source target"] | 
 
 def examples(model: Reprogrammed, split: Split) -> tuple[Examples, np.ndarray]:
     """A few correct and a few wrong answers, and how often source s answers target t, (S, T)."""
+    check_classes(model, split)
     model.eval()
     rng = np.random.default_rng(0)
     index = np.sort(rng.permutation(len(split))[:LOOKED_AT])

@@ -90,7 +90,7 @@ class Settings:
         """These settings with changes; an unknown name is an error with the nearest names."""
         for name in changes:
             if name not in _TYPES:
-                raise unknown("setting", name, _TYPES)
+                raise unknown("setting", name, _TYPES, f"Settings: {', '.join(_TYPES)}.")
             _check(name, changes[name])
         return replace(self, **changes)
 
@@ -110,7 +110,7 @@ class Settings:
                     f"--set takes name=value, got {text!r}. For example --set size=28."
                 )
             if name not in _TYPES:
-                raise unknown("setting", name, _TYPES)
+                raise unknown("setting", name, _TYPES, f"Settings: {', '.join(_TYPES)}.")
             values[name] = _parse(name, _TYPES[name], value.strip())
         return values
 

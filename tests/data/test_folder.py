@@ -91,7 +91,9 @@ def test_folders_that_hold_no_target_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no class folders"):
         load_target(tmp_path)
     fill(tmp_path, 2)
-    with pytest.raises(InputError, match="no class folders"):
+    with pytest.raises(
+        InputError, match="no class folders.*001.jpg; it has 2 images right beneath"
+    ):
         load_target(tmp_path)
     (tmp_path / "cat").mkdir()
     with pytest.raises(InputError, match=r"no images in its class folders cat. .* cat/001.png"):
@@ -99,6 +101,13 @@ def test_folders_that_hold_no_target_are_refused(tmp_path: Path) -> None:
     fill(tmp_path / "cat", 2)
     with pytest.raises(InputError, match="a classifier needs two"):
         load_target(tmp_path)
+
+
+def test_too_few_images_for_a_test_split_are_told_so(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        fill(tmp_path / name, 1)
+    with pytest.raises(InputError, match="no test images.*holds out a fifth: give more images"):
+        _ = load_target(tmp_path).test
 
 
 def test_two_validation_folders_are_ambiguous(tmp_path: Path) -> None:

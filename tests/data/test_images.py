@@ -85,6 +85,13 @@ def test_unreadable_file_is_named(tmp_path: Path, damage: str) -> None:
         ResizedImages(FileStore([path], tmp_path), BIG).get(8)
 
 
+def test_what_is_no_file_is_not_called_broken(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nope.jpg: no such file\.$"):
+        open_rgb(tmp_path / "nope.jpg")
+    with pytest.raises(InputError, match=f"{tmp_path.name}: a folder. Give image files"):
+        open_rgb(tmp_path)
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (8, 8, 3), (8, 8, 4), (6, 9), (6, 9, 3)])
 @pytest.mark.parametrize("size", [8, 5, 12])
 def test_arrays_of_every_layout_are_resized_as_pil_does(shape: tuple[int, ...], size: int) -> None:

@@ -186,7 +186,8 @@ def test_hub_is_not_asked_without_download(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
     with pytest.raises(
-        InputError, match=r"loaded: not cached at all\. Fetch it with --download\.$"
+        InputError,
+        match=r"cached at all\. Fetch it with --download \(in Python: download=True\)\.$",
     ):
         load_target("hf/owner/name:config")
     with pytest.raises(InputError, match=r"loaded: not cached at all\.$"):

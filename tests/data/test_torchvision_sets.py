@@ -262,7 +262,7 @@ def test_missing_set_names_its_folder_and_makes_nothing(tmp_path: Path, name: st
     with pytest.raises(InputError, match=f"target '{name}' is not there") as caught:
         load_target(name, data_root=tmp_path)
     assert str(tmp_path / how.folder) in str(caught.value)
-    assert ("--download" in str(caught.value)) == how.fetched
+    assert ("--download (in Python: download=True)" in str(caught.value)) == how.fetched
     assert list(tmp_path.iterdir()) == []
 
 

@@ -197,7 +197,9 @@ def test_wrong_number_of_class_names_is_refused() -> None:
 @pytest.mark.parametrize(
     "more, message",
     [
-        ({"std": (0.2, 0.0, 0.2)}, "std must be above 0"),
+        ({"std": (0.2, 0.0, 0.2)}, r"std in \(0, 1\]"),
+        ({"std": 64.0}, r"got mean .* and std \[64.0"),
+        ({"mean": (127.0, 0.5, 0.5)}, r"mean must be in \[0, 1\].*Divide"),
         ({"mean": (0.1, 0.2)}, "mean must be one or three"),
         ({"mean": float("nan")}, "mean must be one or three"),
         ({"image_size": 0}, "image_size"),

@@ -12,10 +12,9 @@ from torch import nn
 from reprogram.errors import InputError
 from reprogram.experiments import Cell, run_cell
 from reprogram.methods import get_method
-from reprogram.source_training import Recipe, recipe_for
+from reprogram.source_training import Recipe, evaluate_source, recipe_for, train_source
 from reprogram.sources import create_network, load_source, resolve_seeded, training_record
 from reprogram.sources.depth import DEPTH_NETWORKS, KINDS, depth_arguments
-from reprogram.train_source import evaluate_source, train_source
 
 
 def layers(name: str, **arguments: int) -> list[nn.Module]:

@@ -17,7 +17,7 @@ from reprogram.data import load_target
 from reprogram.errors import InputError
 from reprogram.experiments import Cell, run_cell
 from reprogram.methods import get_method
-from reprogram.source_training import Recipe, recipe_for
+from reprogram.source_training import Recipe, evaluate_source, recipe_for, train_source
 from reprogram.sources import (
     Extractor,
     OnExtractor,
@@ -29,7 +29,6 @@ from reprogram.sources import (
 )
 from reprogram.sources.depth import depth_network
 from reprogram.sources.extractor import create_extractor, last_map
-from reprogram.train_source import evaluate_source, train_source
 
 
 @pytest.fixture(scope="module")

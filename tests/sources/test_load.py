@@ -154,7 +154,9 @@ def test_missing_torchvision_weights_are_one_message(hub: Path, download: bool) 
     text = str(caught.value)
     assert "\n" not in text and "resnet18-f37072fd.pth" in text
     assert str(hub) in text and "--weights" in text
-    assert ("--download" in text) != download and ("no route" in text) == download
+    assert ("--download (in Python: download=True)" in text) != download and (
+        "no route" in text
+    ) == download
 
 
 def test_download_is_asked_for_the_cache_and_its_hash(

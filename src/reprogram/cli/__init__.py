@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from reprogram import __version__
+from reprogram.allocator import keep_large_blocks
 from reprogram.cli.bench import bench_app
 from reprogram.cli.demo import demo
 from reprogram.cli.distance import distance
@@ -49,31 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
-def keep_large_blocks() -> None:
-    """Let glibc keep freed activations instead of giving each back to the kernel.
-
-    Pages that are mapped, cleared and unmapped at every step cost up to a third of a step's time.
-    Only this process is touched, and only where the C library is glibc.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    trim_threshold, mmap_threshold = -1, -3
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, (1 << 31) - 1)
-
-
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except MissingArgumentError as error:
+        return error_line(missing(error), code=2)
     except CycloptsError as error:
         # An InputError raised while a value is converted is the cause that the user should read.
         return error_line(str(error.__cause__ or error), code=2)
@@ -90,3 +74,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error_line("out of GPU memory. Lower --batch-size, or use --device cpu.", code=1)
     except (OSError, MemoryError) as error:
         return error_line(f"{type(error).__name__}: {error}", code=1)
+
+
+def missing(error: MissingArgumentError) -> str:
+    """Which option a verb was not given, and what stood on the line without one."""
+    if error.argument is None or not error.command_chain or error.keyword:  # a word without value
+        return str(error)
+    verb, stray = " ".join(error.command_chain), " ".join(map(repr, error.unused_tokens or ()))
+    stray = f" (got {stray} without it)" if stray else ""
+    return f"{verb} needs {error.argument.name}{stray}. `reprogram {verb} --help` shows all."

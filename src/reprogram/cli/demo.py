@@ -21,7 +21,7 @@ def demo(
     json: bool = False,
     quiet: bool = False,
 ) -> None:
-    """The report's experiment in small: four methods, five sizes, a picture and a page.
+    """The experiment report in small: four methods, five sizes, a picture and a page.
 
     A ResNet-20 that ships with the package reads handwritten digits; nothing is downloaded.
 

@@ -61,12 +61,16 @@ def fit(
         source: embedded, a torchvision name, timm/NAME, or a source directory.
         method: A baseline or PROMPT+MAPPING; `reprogram list methods` shows them.
         fraction: Share of every class's training images, in (0, 1].
-        epochs: Passes over the training images.
-        batch_size: Images a step.
-        lr: Learning rate of the prompt.
+        epochs: Passes over the training images. By default the method's own: 50 for the four
+            baselines, 200 for most PROMPT+MAPPING.
+        batch_size: Images a step. By default the method's own, mostly 64 below 10,000 training
+            images, else 256.
+        lr: Learning rate of the prompt; of the head or body where there is no prompt. By default
+            the method's own. A mask network with its own rate (`reprogramming`) keeps it.
         seed: Of the split, the initialisation and the batches.
         source_seed: Which of a source's trainings, where --source holds several.
-        val_share: Share of the training images that selects the epoch; 0 takes the last one.
+        val_share: Share of the training images that selects the epoch; 0 takes the last one;
+            ignored where the set has a validation split of its own, unless it is 0.
         train_pool: Stratified number of training images to start from.
         set_: More settings, such as --set size=28 rank=8.
         track_test: Record the test accuracy of every epoch as well; it selects nothing.
@@ -78,6 +82,7 @@ def fit(
         out: Directory of the run; by default named after target and method.
         overwrite: Replace another run in --out.
     """
+    from reprogram.api import check_fraction
     from reprogram.distributed import is_main
     from reprogram.experiments import Cell, run_in_directory
     from reprogram.methods import get_method
@@ -86,6 +91,7 @@ def fit(
     from reprogram.sources import resolve_seeded
     from reprogram.tracking import tensorboard
 
+    check_fraction(fraction, "--fraction")
     changes: dict[str, Any] = Settings.parse(set_)
     direct = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
     changes |= {name: value for name, value in direct.items() if value is not None}
@@ -161,7 +167,7 @@ def use_deterministic_algorithms() -> None:
 def evaluate(
     directory: Path,
     *,
-    target: str,
+    target: str | None = None,
     split: Literal["test", "val", "train"] = "test",
     source: str | None = None,
     common: Shared = Common(),  # noqa: B008
@@ -170,7 +176,7 @@ def evaluate(
 
     Args:
         directory: What `reprogram fit` wrote.
-        target: As for fit.
+        target: As for fit; by default the target it was fitted to.
         split: test, train, or val: the set's own validation split, else the images that
             validation held in the run.
         source: Where the source lies now, if it moved.
@@ -179,6 +185,7 @@ def evaluate(
     from reprogram.evaluation import evaluate as score
 
     model = open_model(directory, source, common).to(resolve_device(common.device))
+    target = target or target_of(directory, model)
     task = open_target(target, common)
     cut = split == "val" and not task.has("val")
     images = held_out(model, task) if cut else task.split(split)
@@ -219,14 +226,13 @@ def predict(
         source: Where the source lies now, if it moved.
         top: Classes to name for each image, the likeliest first.
     """
-    from reprogram.data import open_rgb
     from reprogram.environment import resolve_device
     from reprogram.evaluation import predict as probabilities
 
     if top < 1:
         raise InputError(f"--top must be at least 1, got {top}.")
     model = open_model(directory, source, common).to(resolve_device(common.device))
-    answers = probabilities(model, (open_rgb(path) for path in images))
+    answers = probabilities(model, images)
     rows, lines = [], []
     for path, p in zip(images, answers, strict=True):
         best = p.topk(min(top, len(p)))
@@ -255,17 +261,23 @@ def show(
         source: Where the source lies now, if it moved.
         out: PNG or SVG file; by default show.png in the directory.
     """
-    from reprogram.experiments import recorded_row, recorded_target
+    from reprogram.experiments import recorded_row
     from reprogram.picture import draw_model
 
     model = open_model(directory, source, common)
     if (directory / "result.json").exists():
         model.record = recorded_row(directory)
-    assert model.record is not None
-    spec = target or recorded_target(directory) or model.record["target"]
-    task = open_target(spec, common)
+    task = open_target(target or target_of(directory, model), common)
     path = draw_model(model, task, out or directory / "show.png")
     result({"picture": str(path)}, f"picture {path}", common.json)
+
+
+def target_of(directory: Path, model: Reprogrammed) -> str:
+    """What loads the target again that a model was fitted to."""
+    from reprogram.experiments import recorded_target
+
+    assert model.record is not None
+    return recorded_target(directory) or str(model.record["target"])
 
 
 def open_model(directory: Path, source: str | None, common: Common) -> Any:

@@ -32,11 +32,13 @@ def methods(
         json: Print one JSON document.
     """
     from reprogram.cli.catalogue import mapping_rows, method_rows, prompt_rows
+    from reprogram.methods import VARIANTS
     from reprogram.sources import load_source
 
     body = load_source(source, weights=weights, download=download)
     if all_ or json:
-        _show({"methods": method_rows(body)}, json, f"methods on {body.name}")
+        rows = method_rows(body)
+        _show({"methods": rows if json else _with_unit(rows, body.name)}, json, "methods")
         return
     tables = {
         "baselines": method_rows(body, baselines_only=True),
@@ -44,9 +46,17 @@ def methods(
         "mappings": mapping_rows(),
     }
     for title, rows in tables.items():
-        _show({"": rows}, json, title)
+        _show({"": _with_unit(rows, body.name)}, json, title)
     print("A method is PROMPT+MAPPING: pad+ilm, smm+blm+, full+linear.")
-    print("Variants: pad+ilm@refit, pad+flm@linearized.")
+    print("Variants, such as pad+ilm@refit:")
+    for name, variant in VARIANTS.items():
+        print(f"  @{name}: {variant.does}")
+
+
+def _with_unit(rows: list[dict[str, object]], source: str) -> list[dict[str, object]]:
+    """The rows with what their parameters are counted on in the column's head."""
+    head = f"parameters ({source}, 10 classes)"
+    return [{head if k == "parameters" else k: v for k, v in row.items()} for row in rows]
 
 
 @list_app.command

@@ -85,7 +85,7 @@ def train_source(
     from reprogram.environment import resolve_device
     from reprogram.progress import bar
     from reprogram.source_training import recipe_for
-    from reprogram.train_source import train_source as train
+    from reprogram.source_training import train_source as train
 
     set_up(common)
     if world() > 1:
@@ -159,8 +159,8 @@ def evaluate_source(
         split: test, val or train.
     """
     from reprogram.environment import resolve_device
+    from reprogram.source_training import evaluate_source as score
     from reprogram.sources import embedded_directory, training_record
-    from reprogram.train_source import evaluate_source as score
 
     body = open_source(source, common)
     spec = target

@@ -50,7 +50,12 @@ def load_folder(path: Path, *, max_memory: int) -> TargetTask:
 def _task(path: Path, splits: Mapping[str, Classes], max_memory: int) -> TargetTask:
     class_names = sorted(set().union(*splits.values()))
     if not class_names:
-        raise InputError(f"{path}: no class folders. Expected one folder of images for each class.")
+        flat = len(_images(path))
+        raise InputError(
+            f"{path}: no class folders. Expected one folder of images for each class, such as "
+            f"{path / 'cat' / '001.jpg'}"
+            + (f"; it has {flat} images right beneath." if flat else ".")
+        )
     filled = {name: classes for name, classes in splits.items() if any(classes.values())}
     if not {"train", "test"} & set(filled):
         raise InputError(

@@ -50,7 +50,7 @@ def load_hub(spec: str, *, download: bool, max_memory: int) -> TargetTask:
             sets = datasets.load_dataset(path, config or None)
     except Exception as error:  # the Hub, the file system and the set's own files all have theirs
         said = reason(error).partition(". ")[0]
-        remedy = "" if download else " Fetch it with --download."
+        remedy = "" if download else " Fetch it with --download (in Python: download=True)."
         raise InputError(
             f"target 'hf/{spec}' cannot be loaded: {said.rstrip('.')}.{remedy}"
         ) from error

@@ -80,6 +80,10 @@ def open_rgb(path: Path) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # on a broken file PIL's plugins raise nearly anything
+        if path.is_dir():
+            raise InputError(f"{path}: a folder. Give image files, such as {path}/*.") from error
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"{path}: no such file.") from error
         raise InputError(
             f"{path}: not a readable image ({reason(error)}). Repair or remove the file."
         ) from error

@@ -205,7 +205,10 @@ def _in_root(name: str, root: str | os.PathLike[str] | None) -> str:
 
 def _load_path(name: str, max_memory: int) -> TargetTask:
     if not _exists(name) and not _looks_like_path(name):
-        hint = "Or give a folder, a .npz file or hf/NAME; `reprogram list targets` shows all names."
+        hint = (
+            "No folder is called so either. Give a folder, a .npz file or hf/NAME; "
+            "`reprogram list targets` shows all names."
+        )
         raise unknown("target", name, TARGETS, hint)
     path = _existing(name)
     if path.is_dir():

@@ -189,9 +189,13 @@ class TargetTask:
         """
         split = self._read(name)
         if len(split) == 0:
-            raise InputError(
-                f"target {self.name!r} has no {name} images. Choose another split or other classes."
-            )
+            remedy = "Choose another split or other classes."
+            if name == "test":
+                remedy = (
+                    "A set without a test split holds out a fifth: give more images a class, or "
+                    "make train/ and test/ folders."
+                )
+            raise InputError(f"target {self.name!r} has no {name} images. {remedy}")
         self._warn_missing(split)
         return split
 

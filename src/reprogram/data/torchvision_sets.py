@@ -101,7 +101,9 @@ class _Datasets:
             ) from error
 
     def _where(self) -> str:
-        fetch = "fetch it with --download, or " if self.spec.fetched and not self.download else ""
+        fetch = ""
+        if self.spec.fetched and not self.download:
+            fetch = "fetch it with --download (in Python: download=True), or "
         return f"Expected {self.root / self.spec.folder}: {fetch}put it there or set --data-root."
 
 

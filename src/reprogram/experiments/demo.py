@@ -21,7 +21,7 @@ FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 # Stored features make the steps of a probe nearly free; a prompt's gradient passes the network.
 _COMMON: dict[str, Any] = {"batch_size": 64, "augment": "none"}
 METHODS: dict[str, dict[str, Any]] = {
-    # The report's rate of 1e-4 is for 50 epochs of 50,000 images; so few steps need more.
+    # The experiment report's rate of 1e-4 is for 50 epochs of 50,000 images; so few steps need more.
     "full-finetune": _COMMON | {"steps": 80, "lr": 1e-3},
     "reprogramming": _COMMON | {"steps": 120},
     "head-finetune": _COMMON | {"steps": 420},

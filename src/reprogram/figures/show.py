@@ -10,7 +10,7 @@ from jaxtyping import Real
 
 from reprogram.errors import InputError
 from reprogram.figures.curves import draw_training
-from reprogram.figures.mappings import draw_mapping, mapping_size
+from reprogram.figures.mappings import draw_mapping, is_sparse, mapping_size
 from reprogram.figures.prompts import Examples, draw_prompt, prompt_size
 from reprogram.figures.style import new_figure, styled
 
@@ -50,6 +50,9 @@ def show_figure(
         sizes.append(("training", 6.0, 3.6))
     if not sizes:
         raise InputError("nothing to show: give examples, a mapping or a history.")
+    ribbons = ""
+    if weight is not None and strength is not None and is_sparse(weight):
+        ribbons = " (wide: many images)"
     width = max(6.4, *(w for _, w, _ in sizes))
     with styled():
         figure = new_figure(width, sum(h for _, _, h in sizes) + (0.35 if title else 0.0))
@@ -60,9 +63,7 @@ def show_figure(
         )[:, 0]
         for (part, _, _), place in zip(sizes, parts, strict=True):
             if part == "prompt" and examples is not None:
-                draw_prompt(
-                    place, examples, prompt=prompt, units=units, title="what the network sees"
-                )
+                draw_prompt(place, examples, prompt=prompt, units=units, title=_chosen(examples))
             elif part == "mapping" and weight is not None:
                 draw_mapping(
                     place,
@@ -70,8 +71,15 @@ def show_figure(
                     source_names,
                     target_names,
                     strength=strength,
-                    title="which source classes are read as which target classes",
+                    title="which source classes are read as which target classes" + ribbons,
                 )
             else:
                 draw_training(place, history, selected_epoch=selected_epoch, title="training")
     return figure
+
+
+def _chosen(examples: Examples) -> str:
+    """How many of the examples are right: they are chosen so, and say nothing of the accuracy."""
+    right = sum(t == p for t, p in zip(examples.true, examples.predicted, strict=True))
+    wrong = len(examples.true) - right
+    return f"what the network sees: {right} correct and {wrong} wrong answers, chosen so"

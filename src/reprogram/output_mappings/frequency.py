@@ -154,9 +154,9 @@ def check_one_to_one(num_source_classes: int, num_target_classes: int) -> None:
     """Refuse more target than source classes."""
     if num_target_classes > num_source_classes:
         raise InputError(
-            "num_target_classes must be at most num_source_classes for a one-to-one mapping, got "
+            "a one-to-one mapping needs a source class for each target class, got "
             f"{num_target_classes} target and {num_source_classes} source classes. "
-            "Use blm, blm+ or linear."
+            "Use the mapping blm, blm+ or linear: PROMPT+blm."
         )
 
 

@@ -17,7 +17,7 @@ from reprogram.data import Split, TargetTask
 from reprogram.errors import InputError
 from reprogram.evaluation import in_batches
 from reprogram.experiments import trial_images, with_test_pool
-from reprogram.source_training import LabelledImages, Recipe, train_network
+from reprogram.source_training.loop import LabelledImages, Recipe, train_network
 from reprogram.sources import (
     Extractor,
     NetworkSource,

@@ -23,8 +23,8 @@ class Source(nn.Module, ABC):
     """What every source offers.
 
     Args:
-        mean: Channel means of the source's own normalisation, in pixel units.
-        std: Channel standard deviations, in pixel units.
+        mean: Channel means of the source's own normalisation, of pixels in [0, 1].
+        std: Channel standard deviations, of pixels in [0, 1].
         image_size: Side H of the square images it takes, pixels.
         class_names: One name a logit.
         name: What it was loaded by: "resnet18", "timm/NAME", a directory, "embedded".
@@ -55,8 +55,12 @@ class Source(nn.Module, ABC):
         self.num_classes = len(self.class_names)
         self.register_buffer("mean", _channels("mean", mean), persistent=False)
         self.register_buffer("std", _channels("std", std), persistent=False)
-        if not (self.std > 0).all():
-            raise InputError(f"std must be above 0 in every channel, got {self.std.tolist()}.")
+        if not ((0 <= self.mean) & (self.mean <= 1) & (0 < self.std) & (self.std <= 1)).all():
+            raise InputError(
+                "mean must be in [0, 1] and std in (0, 1], those of pixels from 0 to 1, got mean "
+                f"{self.mean.flatten().tolist()} and std {self.std.flatten().tolist()}. Divide "
+                "those of pixels from 0 to 255 by 255."
+            )
 
     def normalise(self, x: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 h w"]:
         """(x - mean) / std for x in pixel units.
@@ -326,5 +330,7 @@ def _channels(name: str, value: float | Sequence[float] | Tensor) -> Float[Tenso
     except (TypeError, ValueError, RuntimeError):
         tensor = torch.tensor(math.nan)
     if tensor.numel() not in (1, 3) or not torch.isfinite(tensor).all():
-        raise InputError(f"{name} must be one or three finite numbers in pixel units, got {value}.")
+        raise InputError(
+            f"{name} must be one or three finite numbers, of pixels in [0, 1], got {value}."
+        )
     return tensor.expand(3).reshape(3, 1, 1).clone()

@@ -124,7 +124,8 @@ def _file(open_clip: ModuleType, spec: str, cfg: Mapping[str, Any], download: bo
     if not download:
         raise InputError(
             f"the weights of '{CLIP}{spec}' are not on this machine. Pass a file by --weights "
-            f"FILE, or allow the download of {repository or 'its file'} with --download."
+            f"FILE, or allow the download of {repository or 'its file'} with --download (in Python: "
+            "download=True)."
         )
     try:
         return open_clip.download_pretrained(cfg)

@@ -125,7 +125,7 @@ class _Fields:
         if len(values) != 3 or not all(
             isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= 1e6 for v in values
         ):
-            raise self.wrong(key, "three numbers in pixel units")
+            raise self.wrong(key, "three numbers, of pixels in [0, 1]")
         if key == "std" and min(values) <= 1e-6:
             raise self.wrong(key, "three numbers above 0")
         return tuple(float(v) for v in values)

@@ -55,7 +55,7 @@ def load_source(
             weights), "timm/NAME", "embedded", a CIFAR ResNet (with `weights`), a source directory,
             or a network of your own, which is copied.
         weights: A local .safetensors or .pth file instead of the published weights.
-        mean: Of the normalisation, in pixel units; a network of your own needs it.
+        mean: Of the normalisation, of pixels in [0, 1]; a network of your own needs it.
         std: Likewise.
         image_size: Side of its square images, pixels; a network of your own needs it.
         class_names: One a logit.
@@ -188,7 +188,7 @@ def _of_module(
     if absent:
         raise InputError(
             f"a network of your own needs {', '.join(absent)}: load_source(module, mean=, std=, "
-            "image_size=, head=), in pixel units, as it was trained."
+            "image_size=, head=) as it was trained, mean and std of pixels in [0, 1]."
         )
     head = "fc" if head is None else head
     require_head(module, head)

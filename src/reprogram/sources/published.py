@@ -160,7 +160,7 @@ def _published_timm(name: str, cfg: Any, download: bool) -> nn.Module:
             raise _absent(f"timm/{name}", *wanted, error) from error
         raise InputError(
             f"cached weights {file!r} of 'timm/{name}' do not load: {_first_line(error)}. Delete "
-            "the file and fetch it again with --download."
+            "the file and fetch it again with --download (in Python: download=True)."
         ) from error
 
 
@@ -210,7 +210,7 @@ def _checkpoints() -> Path:
 def _absent(name: str, file: str, place: str, error: Exception | None = None) -> InputError:
     """The one message of a source whose weights are not here."""
     failed = f"could not be fetched ({_first_line(error)})" if error else "are not on this machine"
-    allow = "" if error else ", or allow the download with --download"
+    allow = "" if error else ", or allow the download with --download (in Python: download=True)"
     return InputError(
         f"the weights of {name!r} {failed}. Put {file} {place}, or pass its path by --weights "
         f"FILE{allow}."

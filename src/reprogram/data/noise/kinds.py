@@ -83,11 +83,11 @@ def _imagenet_c(name: str) -> ImageNoise:
 
 NOISES: dict[str, ImageNoise | LabelNoise] = {
     "gaussian": ImageNoise(pixels.gaussian, (0.04, 0.08, 0.12, 0.18, 0.26),
-        "standard deviation, range 0 to 1", "the report"),
+        "standard deviation, range 0 to 1", "experiment report"),
     "blur": ImageNoise(pixels.blur, (0.015, 0.025, 0.035, 0.05, 0.07),
-        "standard deviation / shorter side", "the report"),
+        "standard deviation / shorter side", "experiment report"),
     "salt-and-pepper": ImageNoise(pixels.salt_and_pepper, (0.02, 0.05, 0.1, 0.2, 0.3),
-        "share of pixels", "the report"),
+        "share of pixels", "experiment report"),
     **{
         name.replace("_", "-"): _imagenet_c(name)
         for name in imagenet_c.CORRUPTIONS + imagenet_c.EXTRA_CORRUPTIONS

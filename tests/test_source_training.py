@@ -10,9 +10,14 @@ import torch
 from cases import tiny_source, tiny_task
 
 from reprogram.errors import InputError
-from reprogram.source_training import Recipe, one_cycle
+from reprogram.source_training import (
+    Recipe,
+    evaluate_source,
+    one_cycle,
+    pixel_statistics,
+    train_source,
+)
 from reprogram.sources import load_source, training_record
-from reprogram.train_source import evaluate_source, pixel_statistics, train_source
 
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.05)
 
