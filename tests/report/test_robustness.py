@@ -90,7 +90,20 @@ def test_without_clean_runs_there_is_no_ratio():
     assert (
         section is not None and "no noise has a result of every method yet" in section.sentences[0]
     )
-    assert section.tables[0].lines[0][1].endswith("–, n\u00a0=\u00a03")
+    assert section.tables[0].lines[0][1].endswith("\n–")
+
+
+def test_the_number_of_seeds_stands_once_where_all_have_the_same():
+    def table(rows):
+        return noise_section(panels(rows)).tables[-1]
+
+    assert table(noisy_rows()).caption.endswith("relative robustness, n = 3")
+    mixed = table([r for r in noisy_rows() if r["seed"] < 2 or r["noise"] != "blur:1@test"])
+    assert mixed.caption.endswith("relative robustness")
+    assert {cell[-5:] for line in mixed.lines for cell in line[1:]} == {
+        "n\u00a0=\u00a03",
+        "n\u00a0=\u00a02",
+    }
 
 
 def test_the_section_holds_every_place(tmp_path):

@@ -132,23 +132,30 @@ def _summary_table(group: NoiseGroup, scores: Scores) -> TextTable:
 
 
 def _table(group: NoiseGroup) -> TextTable:
-    """Every noise: accuracy of each method, and beneath it the share of clean accuracy left."""
+    """Every noise: accuracy of each method, and beneath it the share of clean accuracy left.
+
+    The number of seeds stands in the title where all have the same, else in every cell.
+    """
+    entries = [group.entry(method, noise) for noise in group.noisy for method in group.methods]
+    seeds = {entry.summary.n for entry in entries if entry.summary}
     lines = []
     for noise in group.noisy:
-        cells = [_cell(group, method, noise) for method in group.methods]
+        cells = [_cell(group, method, noise, len(seeds) > 1) for method in group.methods]
         lines.append([f"{noise_kind(noise)} {noise.severity}", *cells])
     heads = ["noise, severity", *group.methods]
-    return TextTable(f"{group_title(group)}: accuracy % and relative robustness", heads, lines)
+    n = f", n = {seeds.pop()}" if len(seeds) == 1 else ""
+    return TextTable(f"{group_title(group)}: accuracy % and relative robustness{n}", heads, lines)
 
 
-def _cell(group: NoiseGroup, method: str, noise: Noise) -> str:
-    """Accuracy with its interval; relative robustness and n beneath."""
+def _cell(group: NoiseGroup, method: str, noise: Noise, with_n: bool) -> str:
+    """Accuracy with its interval; relative robustness and, where asked for, n beneath."""
     entry = group.entry(method, noise)
     if entry.summary is None:
         return "not run" if entry.status == "missing" else entry.status
     kept = group.kept(method, noise)
     ratio = percent(summarise(list(kept.values()))) if kept else "–"
-    return f"{_number(entry.summary)}\n{ratio}, n\u00a0=\u00a0{entry.summary.n}"
+    n = f", n\u00a0=\u00a0{entry.summary.n}" if with_n else ""
+    return f"{_number(entry.summary)}\n{ratio}{n}"
 
 
 def _number(summary: Summary) -> str:
