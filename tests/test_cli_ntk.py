@@ -161,6 +161,15 @@ def test_the_package_s_own_calibration_serves_where_it_has_one(
     assert "uncalibrated" in capsys.readouterr().out
 
 
+def test_the_package_holds_the_calibration_of_the_committed_study() -> None:
+    study = Path(__file__).parents[1] / "results" / "ntk" / "study" / "calibration.json"
+    fit = calibration.Calibration.read(study)
+    assert fit.method == "full+ilm"
+    assert calibration.Calibration.shipped("full+ilm", 200, 512) == fit
+    assert calibration.Calibration.shipped("full+ilm", 200, 100) is None
+    assert calibration.Calibration.shipped("pad+ilm", 200, 512) is None
+
+
 def test_one_image_is_ordinary(sources: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ntk(sources / "seed-0", "--json", images=1) == 0
     found = json.loads(capsys.readouterr().out)
