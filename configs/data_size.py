@@ -1,7 +1,7 @@
 """Data size: when does reprogramming work, and how much does it want?
 
-What it answers: accuracy of the report's four methods, and of three more, at 20 to 100 % of a pool of
-2,000 training images; how many points each gains from 20 % to 100 %; and whether that is the images
+What it answers: accuracy of the experiment report's four methods, and of three more, at 20 to 100 % of
+a pool of 2,000 training images; how many points each gains from 20 % to 100 %; and whether that is the images
 or the steps: five times fewer images are five times fewer steps at the same number of epochs, so a
 control trains with every smaller size for as many steps as 100 % takes (`@steps`), 20 % first.
 
@@ -9,7 +9,7 @@ Source: embedded (ResNet-20, CIFAR-100 at 32 px, 67.9 %). Targets: CIFAR-10 (nea
 (far). 15 epochs, batch 64, 3 seeds; the learning rate of each pair and method is chosen on
 validation (rates.json). The whole test set is scored, once.
 
-Command (REPROGRAM_DATA names the folder of the .npz files):
+Command (REPROGRAM_DATA names the folder of the .npz files, which docs/benchmark.md lists):
     reprogram bench tune configs/data_size.py --out results/data_size
     reprogram bench run configs/data_size.py --out results/data_size
     reprogram bench report results/data_size

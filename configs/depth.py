@@ -12,8 +12,9 @@ Other than in the paper: widths and images as above; 30 epochs with the best one
 images instead of up to 150 with a patience of 3 on the test set; prompts see the normalisation that
 their source was trained with.
 
-Command (REPROGRAM_DATA names the folder of the .npz files; MOBILENET is a source directory or a name,
-such as timm/mobilenetv2_100.ra_in1k; open_clip/NAME@TAG takes CLIP; sources/ is not committed):
+Command (REPROGRAM_DATA names the folder of the .npz files, which docs/benchmark.md lists; MOBILENET is
+a source directory or a name, such as timm/mobilenetv2_100.ra_in1k; open_clip/NAME@TAG takes CLIP;
+sources/ is not committed):
     for l in 1 2 3 4 5 6; do
       for s in 0 1 2; do
         reprogram train-source --network cnn-$l --width 32 --target cifar10.npz --train-pool 10000 \

@@ -4,13 +4,14 @@ What it answers: a ResNet-20 trained on one domain of PACS (32 px, seven classes
 and reprogrammed on each of the other three: 12 ordered pairs with the same classes; and one trained on
 QuickDraw-8, whose classes PACS has none of, on all four. Beside target accuracy stand the distances
 between the image sets and the source's accuracy on its own test images, and their effects are
-separated: the report confounds them. FID, the report's, is the primary distance and tested alone. Four
-domains that change places allow no p below 1/24, so the six others cannot be resolved after Holm: their
-effects are read by their intervals.
+separated: the experiment report confounds them. FID, which it uses, is the primary distance and tested
+alone. Four domains that change places allow no p below 1/24, so the six others cannot be resolved after
+Holm: their effects are read by their intervals.
 
 Every source is trained three times; trial n uses training n (source_seed), and one name stands for all.
 
-Command (REPROGRAM_DATA names the folder of the .npz files; sources/ is made once and not committed):
+Command (REPROGRAM_DATA names the folder of the .npz files; docs/benchmark.md lists them and what lies in
+sources/, which is made once and not committed):
     for s in 0 1 2; do
       for d in pacs-photo pacs-art_painting pacs-cartoon pacs-sketch; do
         reprogram train-source --target $d.npz --epochs 60 --precision bf16 --seed $s \
@@ -22,7 +23,7 @@ Command (REPROGRAM_DATA names the folder of the .npz files; sources/ is made onc
     reprogram bench tune configs/distance.py --out results/distance
     reprogram bench run configs/distance.py --out results/distance
     reprogram distance --results results/distance --replicates 20 \
-      --features WEIGHTS/squeezenet1_1-imagenet    # resizes to 224 px; goes on where it was stopped
+      --features sources/squeezenet1_1-imagenet    # resizes to 224 px; goes on where it was stopped
     reprogram bench report results/distance
 
 Hardware, wall time and result: results/README.md.

@@ -1,13 +1,13 @@
-"""The report's own setting: an ImageNet source at 224 px, CIFAR-10 as the target.
+"""The experiment report's own setting: an ImageNet source at 224 px, CIFAR-10 as the target.
 
 What it answers: where pad+ilm, SMM, full fine-tuning, the linear probe and head fine-tuning stand on a
-real ImageNet network (SqueezeNet 1.1; the report's ResNet-18 has no weights here), with the pool of
-configs/data_size.py; and the probes, which stored features make cheap, on the complete set too.
+real ImageNet network (SqueezeNet 1.1; the experiment report's ResNet-18 has no weights here), with the
+pool of configs/data_size.py; and the probes, which stored features make cheap, on the complete set too.
 
 Source: a SqueezeNet 1.1 directory at sources/squeezenet1_1-imagenet. 15 epochs, batch 64, 3 seeds,
 the whole test set; rates chosen on validation where rates.json is there, else the published ones.
 
-Command (REPROGRAM_DATA names the folder of the .npz files):
+Command (REPROGRAM_DATA names the folder of the .npz files, which docs/benchmark.md lists):
     reprogram bench run configs/imagenet_source.py --out results/imagenet_source
     reprogram bench report results/imagenet_source
 

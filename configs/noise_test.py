@@ -1,7 +1,7 @@
 """Noise on the test images: what survives that nobody trained for?
 
 What it answers: accuracy and robustness (noisy over clean, of the same fit) of seven methods under the
-report's three noises and the 19 corruptions of ImageNet-C at severities 1, 3 and 5. Nothing is
+experiment report's three noises and the 19 corruptions of ImageNet-C at severities 1, 3 and 5. Nothing is
 trained: cells share the fits of configs/data_size.py at 100 %, so run that one first; a fit that is
 gone is made again, to the same bits.
 
@@ -9,7 +9,8 @@ gone is made again, to the same bits.
 would take hours. Only clean accuracy uses them all (configs/data_size.py); here clean is scored on the
 same 2,000, so that robustness is a ratio of like with like.
 
-Command (REPROGRAM_DATA names the folder of the .npz files; extra `corruptions`):
+Command (REPROGRAM_DATA names the folder of the .npz files, which docs/benchmark.md lists; the extra
+`corruptions` is needed):
     reprogram bench run configs/noise_test.py --out results/noise_test --fits results/data_size
     reprogram bench report results/noise_test
 

@@ -1,12 +1,13 @@
-"""Noise on training and test images: the report's third experiment.
+"""Noise on training and test images: the third axis of the experiment report.
 
-What it answers: accuracy of the report's four methods, and of two more, when training, validation and
-test images all carry the report's noises (Gaussian, blur, salt-and-pepper) at severities 1, 3 and 5.
+What it answers: accuracy of the experiment report's four methods, and of two more, when training,
+validation and test images all carry its noises (Gaussian, blur, salt-and-pepper) at severities 1, 3
+and 5.
 
 Source: embedded (ResNet-20, CIFAR-100 at 32 px). Targets: CIFAR-10 (near) and QuickDraw-8 (far). Pool
 of 2,000, 15 epochs, batch 64, 3 seeds, the rates of configs/data_size.py, the whole test set.
 
-Command (REPROGRAM_DATA names the folder of the .npz files):
+Command (REPROGRAM_DATA names the folder of the .npz files, which docs/benchmark.md lists):
     reprogram bench run configs/noise_train.py --out results/noise_train
     reprogram bench report results/noise_train
 

@@ -16,7 +16,7 @@ or on QuickDraw-8; a one-to-one mapping needs a source class for each target cla
 classes is asked for seven. 6 pairs at 224 px, one seed, 2,000 test images; otherwise all of them.
 
 Command (REPROGRAM_DATA names the folder of the .npz files; sources/ holds the four directories below and
-the trainings of configs/distance.py, and is not committed):
+the trainings of configs/distance.py, and is not committed; docs/benchmark.md lists both):
     reprogram bench run configs/prediction.py --out results/ntk/prediction
     reprogram ntk-study results/ntk/prediction --out results/ntk/study
 

@@ -15,7 +15,7 @@ class LinearMapping(OutputMapping):
     """Linear(S, T) on the source's logits (`linear`), trained by gradient.
 
     With a prompt it is a fully connected label mapping (FullyMap of AutoVP, 2024); without one it
-    is the report's linear probe.
+    is the experiment report's linear probe.
 
     Args:
         num_source_classes: S.

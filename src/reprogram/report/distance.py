@@ -13,7 +13,7 @@ from reprogram.report.panels import Row, noise_of, pool_of
 
 __all__ = ["PRIMARY", "DomainPair", "domain_pairs", "with_distances"]
 
-PRIMARY = "fid"  # the report's distance, fixed before any result: it is tested alone
+PRIMARY = "fid"  # the experiment report's distance, fixed before any result: it is tested alone
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ pair               share of wrong labels                    0.1    0.2    0.3   
 class-dependent    mean share of wrong labels              0.05    0.1    0.2    0.3    0.4
 =================  =====================================  =====  =====  =====  =====  =====
 
-The report names no strengths; those of its three noises were chosen here, before any result, from
+The experiment report names no strengths; those of its three noises were chosen here, before any result, from
 hardly visible to hardly legible. ImageNet-C's kinds have its names, with hyphens.
 """
 

@@ -1,4 +1,4 @@
-"""The report's three image noises: Gaussian, blur, salt-and-pepper; uint8 in, uint8 out."""
+"""The experiment report's three image noises: Gaussian, blur, salt-and-pepper; uint8 in, uint8 out."""
 
 from __future__ import annotations
 
