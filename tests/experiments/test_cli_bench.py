@@ -176,7 +176,7 @@ def test_tune_keeps_what_could_be_chosen(small: Small, capsys: pytest.CaptureFix
     words += ["size=8", "batch_size=16", "sources_per_target=5", "--epochs", "1"]
     assert run(words) == 1
     text = capsys.readouterr().out
-    assert "pad+many         no rate: sources_per_target must be in 1 to 4" in text
+    assert "no rate: method pad+many: sources_per_target must be in 1 to 4" in text
     document = json.loads((small.out / "rates.json").read_text())
     assert [row["method"] for row in document["rates"]] == ["pad+ilm"]
     assert [row["method"] for row in document["not_chosen"]] == ["pad+many"]
