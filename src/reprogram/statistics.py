@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from reprogram.errors import InputError
 
@@ -113,19 +114,25 @@ def paired_difference(
     return Summary(summary.n, summary.mean, half_width), p_value
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+P = TypeVar("P", float, float | None)
+
+
+def holm(p_values: Sequence[P]) -> list[P]:
     """Holm's step-down correction (Holm 1979, "A simple sequentially rejective ... procedure").
 
     The i-th smallest of m p-values is multiplied by m - i + 1; a running maximum keeps the order.
+    None is no test: it stays, and does not count.
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
+    >>> holm([None, 0.01])
+    [None, 0.01]
     """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected = [0.0] * len(p_values)
+    tests = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    corrected = list(p_values)
     largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+    for rank, (p, i) in enumerate(tests):
+        largest = max(largest, min(1.0, (len(tests) - rank) * p))
         corrected[i] = largest
     return corrected
 
@@ -147,12 +154,11 @@ def compare(
     """
     others = [other for other in accuracies if other != method]
     pairs = [paired_difference(accuracies[method], accuracies[other], images) for other in others]
-    corrected = iter(holm([p for _, p in pairs if p is not None]))
-    comparisons = []
-    for other, (difference, p_value) in zip(others, pairs, strict=True):
-        p = None if p_value is None else next(corrected)
-        comparisons.append(Comparison(other, difference, p, p is not None and p < alpha))
-    return comparisons
+    corrected = holm([p for _, p in pairs])
+    return [
+        Comparison(other, difference, p, p is not None and p < alpha)
+        for other, (difference, _), p in zip(others, pairs, corrected, strict=True)
+    ]
 
 
 def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:

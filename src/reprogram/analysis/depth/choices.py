@@ -73,13 +73,10 @@ def choices_of(points: Sequence[Mapping[str, Any]], first: str, second: str) -> 
         second: Another one.
     """
     found = [_choice(points, first, second, criterion) for criterion in CRITERIA]
-    told = [choice for choice in found if choice.p_value is not None]
-    corrected = dict(
-        zip((c.criterion for c in told), holm([c.p_value or 0.0 for c in told]), strict=True)
-    )
+    corrected = holm([choice.p_value for choice in found])
     return [
-        replace(choice, p_value=corrected.get(choice.criterion))
-        for choice in found
+        replace(choice, p_value=p)
+        for choice, p in zip(found, corrected, strict=True)
         if choice.places + choice.ties
     ]
 

@@ -75,10 +75,12 @@ def claims_of(points: Sequence[Mapping[str, Any]]) -> list[Claim]:
         points: As `measure_point` makes them.
     """
     found = [_tested(points, x, y) for _, x, y, _ in CLAIMS]
-    corrected = iter(holm([p for _, p, _, _ in found if p is not None]))
+    corrected = holm([p for _, p, _, _ in found])
     return [
-        Claim(words, sign, value, None if p is None else next(corrected), groups, levels)
-        for (words, _, _, sign), (value, p, groups, levels) in zip(CLAIMS, found, strict=True)
+        Claim(words, sign, value, p, groups, levels)
+        for (words, _, _, sign), (value, _, groups, levels), p in zip(
+            CLAIMS, found, corrected, strict=True
+        )
     ]
 
 
