@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from reprogram.data import TargetTask, load_target
-from reprogram.errors import InputError
+from reprogram.data.splits import check_fraction
 from reprogram.experiments import DEFAULT_MAX_MEMORY, Cell, run_cell, run_in_directory
 from reprogram.methods import get_method
 from reprogram.model import Reprogrammed
 from reprogram.progress import FitProgress
 from reprogram.sources import Source, load_source
 
-__all__ = ["check_fraction", "fit"]
+__all__ = ["fit"]
 
 
 def fit(
@@ -57,7 +57,7 @@ def fit(
     Raises:
         InputError: Unknown names, settings out of range, or a method that cannot serve the task.
     """
-    check_fraction(fraction)
+    check_fraction(fraction, "fraction")
     source = load_source(source) if isinstance(source, str) else source
     task = load_target(task) if isinstance(task, str) else task
     chosen = get_method(method).settings.updated(settings)
@@ -72,10 +72,3 @@ def fit(
         if out is None:
             return run_cell(cell, **options).model
         return run_in_directory(cell, Path(out), overwrite=overwrite, **options)[0]
-
-
-def check_fraction(fraction: float, name: str = "fraction") -> None:
-    """Refuse a share outside (0, 1] by the name that the caller knows it by."""
-    if not 0 < fraction <= 1:
-        remedy = f": for {fraction:g} % write {fraction / 100:g}" if 1 < fraction <= 100 else ""
-        raise InputError(f"{name} must be in (0, 1], got {fraction:g}{remedy}.")

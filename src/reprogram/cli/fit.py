@@ -82,7 +82,7 @@ def fit(
         out: Directory of the run; by default named after target and method.
         overwrite: Replace another run in --out.
     """
-    from reprogram.api import check_fraction
+    from reprogram.data.splits import check_fraction
     from reprogram.distributed import is_main
     from reprogram.experiments import Cell, run_in_directory
     from reprogram.methods import get_method

@@ -16,7 +16,7 @@ from numpy import ndarray
 from reprogram.errors import InputError
 from reprogram.seeds import seed_for
 
-__all__ = ["TEST_SHARE", "holdout_test", "plan_split", "stratified_subset"]
+__all__ = ["TEST_SHARE", "check_fraction", "holdout_test", "plan_split", "stratified_subset"]
 
 TEST_SHARE = 0.2  # of a set that has no test split
 
@@ -100,12 +100,17 @@ def stratified_subset(labels: Int[ndarray, " n"], n: int, *, seed: int) -> Int[n
     return np.sort(_stratified_prefix(labels, order, n))
 
 
-def _check_plan(n: int, fraction: float, val_share: float, train_pool: int | None) -> None:
+def check_fraction(fraction: float, name: str = "data_fraction") -> None:
+    """Refuse a share of the images outside (0, 1], by the name that the caller knows it by."""
     if not 0 < fraction <= 1:
-        raise InputError(
-            f"data_fraction must be in (0, 1], got {fraction}. "
-            "1.0 uses every image that validation does not hold."
-        )
+        remedy = ". 1.0 uses every image that validation does not hold."
+        if 1 < fraction <= 100:
+            remedy = f": for {fraction:g} % write {fraction / 100:g}."
+        raise InputError(f"{name} must be in (0, 1], got {fraction:g}{remedy}")
+
+
+def _check_plan(n: int, fraction: float, val_share: float, train_pool: int | None) -> None:
+    check_fraction(fraction)
     if not 0 <= val_share < 1:
         raise InputError(
             f"val_share must be in [0, 1), got {val_share}. 0 trains without validation."

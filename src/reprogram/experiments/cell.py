@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from reprogram.data.noise import CLEAN, Noise
+from reprogram.data.splits import check_fraction
 from reprogram.errors import InputError
 from reprogram.settings import Settings
 
@@ -48,11 +49,7 @@ class Cell:
     test_pool: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.data_fraction <= 1:
-            raise InputError(
-                f"data_fraction must be in (0, 1], got {self.data_fraction}. "
-                "1.0 uses every image that validation does not hold."
-            )
+        check_fraction(self.data_fraction)
         if not 0 <= self.val_share < 1:
             raise InputError(
                 f"val_share must be in [0, 1), got {self.val_share}. 0.1 is the default; "
