@@ -9,6 +9,7 @@ alone. Four domains that change places allow no p below 1/24, so the six others 
 Holm: their effects are read by their intervals.
 
 Every source is trained three times; trial n uses training n (source_seed), and one name stands for all.
+Sources and cells are trained in bf16 autocast: 1.5 to 2.2 times as fast on this CPU.
 
 Command (REPROGRAM_DATA names the folder of the .npz files; docs/benchmark.md lists them and what lies in
 sources/, which is made once and not committed):
@@ -50,6 +51,6 @@ def grid() -> list[Cell]:
         cells += product(
             sources=(f"sources/{source}",), targets=(f"{target}.npz",), methods=METHODS,
             seeds=SEEDS, source_seeds=SEEDS, rates=RATES,
-            settings={"epochs": 15, "batch_size": 64},
+            settings={"epochs": 15, "batch_size": 64, "precision": "bf16"},
         )  # fmt: skip
     return sorted(cells, key=lambda cell: cell.seed)

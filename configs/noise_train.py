@@ -8,8 +8,9 @@ Source: embedded (ResNet-20, CIFAR-100 at 32 px). Targets: CIFAR-10 (near) and Q
 of 2,000, 15 epochs, batch 64, 3 seeds, the rates of configs/data_size.py, the whole test set.
 
 Command (REPROGRAM_DATA names the folder of the .npz files, which docs/benchmark.md lists):
-    reprogram bench run configs/noise_train.py --out results/noise_train
-    reprogram bench report results/noise_train
+    reprogram bench run configs/noise_train.py --out results/noise_train \
+      --fits results/data_size    # which has trained the clean cells
+    reprogram bench report results/noise_train --fits results/data_size
 
 Hardware, wall time and result: results/README.md.
 """

@@ -217,6 +217,14 @@ def test_fits_of_the_same_directory_are_its_own(small: Small) -> None:
     assert len(list(small.out.glob("fits/*"))) == 2
 
 
+def test_the_verbs_open_a_fit_of_a_grid(small: Small) -> None:
+    assert run(bench(small, "run", "--quiet")) == 0
+    fit = next(small.out.glob("fits/*"))
+    assert run(["show", str(fit), "--quiet"]) == 0  # its target is a file, which nobody names again
+    assert (fit / "show.png").stat().st_size > 1000
+    assert run(["evaluate", str(fit), "--quiet"]) == 0
+
+
 def test_fits_of_another_directory_are_used(small: Small, tmp_path: Path) -> None:
     assert run(bench(small, "run", "--quiet")) == 0
     fits = sorted(small.out.glob("fits/*"))

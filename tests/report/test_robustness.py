@@ -9,7 +9,7 @@ from report.sample_rows import sample_rows
 from reprogram.report import panels, write_report
 from reprogram.report.robustness import NoiseGroup, noise_groups
 from reprogram.report.verdict import leader
-from reprogram.report.view_noise import noise_section
+from reprogram.report.view_noise import noise_answer, noise_section
 from reprogram.statistics import summarise
 
 LOSS = {"full-finetune": 0.08, "reprogramming": 0.04, "linear-probe": 0.1, "none+ilm": 0.12}
@@ -126,6 +126,19 @@ def test_the_section_holds_every_place(tmp_path):
     assert page.count("<option") == 3  # clean, noise on test, noise on both
     for name in ("report.md", "report.tex"):
         assert "relative robustness" in files[name].read_text(encoding="utf-8")
+
+
+def test_the_answer_says_who_is_ahead_under_noise(tmp_path):
+    far = [row | {"target": "usps", "accuracy": 0.3 + 0.01 * row["seed"]} for row in noisy_rows()]
+    rows = noisy_rows() + far  # on the digits somebody is ahead, on USPS all are the same
+    told = noise_answer(panels(rows))
+    assert told.startswith("Noise on test images, the mean of 6: reprogramming is ahead on digits (")
+    assert told.endswith("); not resolved on usps (n = 3, Holm).")
+    assert noise_answer(panels(sample_rows(3))) == ""
+    write_report(rows, tmp_path, title="Noise")
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "\n\nOn clean data: with the network frozen, " in text
+    assert told in text
 
 
 def test_more_noises_are_not_more_images():

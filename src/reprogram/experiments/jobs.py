@@ -169,8 +169,9 @@ def _fitted(
     """The job's model, trained here or before."""
     assert job.directory is not None
     reset_peak_memory()
+    cell = job.entries[0].cell.fit
     model, _ = run_in_directory(
-        job.entries[0].cell.fit, job.directory, source=source, task=task, mend=True, test=False,
+        cell, job.directory, source=source, task=task, target=cell.target, mend=True, test=False,
         device=context.device, max_memory=context.max_memory, store=_features(context),
         noise_cache=context.cache, on_start=on_start, on_progress=on_progress,
     )  # fmt: skip

@@ -86,7 +86,7 @@ class Content:
             everything,
             clean,
             choices,
-            answer(clean) or _UNANSWERED[bool(any(row["status"] == "done" for row in rows))],
+            _answer(everything, clean),
             [text for text in told + noise_takeaways(everything, choices) if text],
             {section.id: section for section in sections if section},
             {
@@ -99,7 +99,15 @@ class Content:
         )
 
 
-_UNANSWERED = {False: "No run has finished yet.", True: "No run on clean data has finished yet."}
+def _answer(everything: list[Panel], clean: list[Panel]) -> str:
+    """What was found on clean data, and under noise where there is any."""
+    plain, noise = answer(clean), view_noise.noise_answer(everything)
+    if not plain:
+        done = any(entry.done for panel in everything for entry in panel.entries.values())
+        plain = "No run on clean data has finished yet." if done else "No run has finished yet."
+    elif noise:
+        plain = f"On clean data: {plain[0].lower()}{plain[1:]}"
+    return f"{plain} {noise}".strip()
 
 
 def markdown(content: Content) -> str:

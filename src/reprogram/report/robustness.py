@@ -59,14 +59,14 @@ class NoiseGroup:
         return summary.mean - max(summary.half_width or 0.0, binomial) <= guess
 
     @property
-    def pair(self) -> str:
-        """Source and target in words."""
-        return next(iter(self.noisy.values())).pair
+    def panel(self) -> Panel:
+        """One of the noisy panels, for what all of them have: source, target, methods."""
+        return next(iter(self.noisy.values()))
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Methods with a result under some noise."""
-        names = next(iter(self.noisy.values())).methods
+        names = self.panel.methods
         return tuple(m for m in names if any(self.entry(m, noise).done for noise in self.noisy))
 
     @property
@@ -152,4 +152,4 @@ def noise_groups(everything: Sequence[Panel], *, every_size: bool = False) -> li
         sizes = sorted({fraction for panel in members for _, fraction in panel.entries})
         for fraction in sizes if every_size else sizes[-1:]:
             groups.append(NoiseGroup(split, fraction, clean.get(pair), noisy))
-    return sorted(groups, key=lambda g: (g.pair, PLACES.index(g.split)))
+    return sorted(groups, key=lambda g: (g.panel.pair, PLACES.index(g.split)))

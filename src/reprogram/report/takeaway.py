@@ -193,6 +193,6 @@ def noise_takeaways(everything: Sequence[Panel], choices: Sequence[Budget]) -> l
         each = [verdicts(panel, group.fraction, asked) for panel in group.noisy.values()]
         for i, budget in enumerate(asked):
             if tally := _tally([found[i] for found in each]):
-                where = f"{group.pair}, noise on {group.split}"
+                where = f"{group.panel.pair}, noise on {group.split}"
                 told.append(f"{where}, {limit_text(budget)}: {tally}.")
     return told

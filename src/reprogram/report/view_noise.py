@@ -10,12 +10,12 @@ from reprogram.figures import Point, inline_svg, severity_curve
 from reprogram.report.panels import Panel
 from reprogram.report.robustness import NoiseGroup, Scores, noise_groups
 from reprogram.report.section import FigureGroup, Section, TextTable
-from reprogram.report.sentence import certainty, listed, percent, share
+from reprogram.report.sentence import certainty, listed, percent, runs_text, share
 from reprogram.report.verdict import leader
 from reprogram.report.view_table import css_colour
 from reprogram.statistics import Summary, summarise
 
-__all__ = ["group_title", "noise_figures", "noise_kind", "noise_section"]
+__all__ = ["group_title", "noise_answer", "noise_figures", "noise_kind", "noise_section"]
 
 PLACES = {
     "test": "noise on test images",
@@ -23,6 +23,34 @@ PLACES = {
     "both": "noise on training and test images",
 }
 LABELLED = 3  # kinds up to which each curve names its lines; more become small multiples
+
+
+def noise_answer(everything: Sequence[Panel]) -> str:
+    """Who has the highest accuracy under noise, in a sentence for each place that noise is in."""
+    groups = noise_groups(everything)
+    several = len({group.panel.source for group in groups}) > 1
+    found: dict[str, dict[str, list[str]]] = {}
+    seeds: dict[str, list[int]] = {}
+    for group in groups:
+        scores = group.scores()
+        if not scores.noises:
+            continue
+        verdict = leader(scores.accuracy, group.images)
+        assert verdict.summary is not None, "somebody is scored"
+        over = "one" if len(scores.noises) == 1 else f"the mean of {len(scores.noises)}"
+        where, pair = f"{PLACES[group.split]}, {over}", group.panel.pair if several else group.panel.place
+        who = "not resolved"
+        if verdict.kind == "resolved":
+            who = f"{verdict.candidates[0]} is ahead"
+            pair += f" ({percent(verdict.summary)})"
+        found.setdefault(where, {}).setdefault(who, []).append(pair)
+        seeds.setdefault(where, []).append(verdict.summary.n)
+    return " ".join(
+        f"{where[0].upper()}{where[1:]}: "
+        + "; ".join(f"{who} on {listed(pairs)}" for who, pairs in sides.items())
+        + f" ({runs_text(seeds[where])}, Holm)."
+        for where, sides in found.items()
+    )
 
 
 def noise_section(everything: Sequence[Panel]) -> Section | None:
@@ -77,7 +105,7 @@ def _strengths(groups: Sequence[NoiseGroup]) -> str:
 
 def group_title(group: NoiseGroup) -> str:
     """Pair, place and data size in words."""
-    return f"{group.pair}, {PLACES[group.split]}, {share(group.fraction)} of the data"
+    return f"{group.panel.pair}, {PLACES[group.split]}, {share(group.fraction)} of the data"
 
 
 def _sentence(group: NoiseGroup, scores: Scores) -> str:
