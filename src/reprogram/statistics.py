@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from reprogram.errors import InputError
 
-__all__ = ["Comparison", "Summary", "binomial_interval", "compare", "holm", "paired_difference"]
-__all__ += ["summarise"]
+__all__ = ["Comparison", "Summary", "binomial_interval", "compare", "holm", "p_text"]
+__all__ += ["paired_difference", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,13 @@ def paired_difference(
 
         max(s^2 / k, d (1 - d) / n),
 
-    where hits on n images that differ in d n of them have at least the second, reached where one
-    method is right wherever the other is, in the variance that stands behind McNemar's test
+    where hits of one run on n images that differ in d n of them have at least the second, reached
+    where one method is right wherever the other is, in the variance that stands behind McNemar's test
     (McNemar 1947; Dietterich 1998, "Approximate statistical tests for comparing supervised
     classification learning algorithms"); Bouthillier et al. 2021 ("Accounting for variance in
     machine learning benchmarks") take the test set's binomial variance for the least that a
-    comparison has. Student's t keeps k - 1 degrees of freedom where the images have the larger
+    comparison has. Of means over seeds that err on different images it is more than the least: a
+    cautious floor, which resolves too little rather than too much. Student's t keeps k - 1 degrees of freedom where the images have the larger
     variance: that the seeds' is smaller is known from k seeds alone.
 
     Args:
@@ -112,6 +113,15 @@ def paired_difference(
     half_width = float(stdtrit(summary.n - 1, 0.975)) * error
     p_value = 2.0 * float(stdtr(summary.n - 1, -size / error))
     return Summary(summary.n, summary.mean, half_width), p_value
+
+
+def p_text(p_value: float) -> str:
+    """A p-value in words.
+
+    >>> p_text(0.0341), p_text(0.0002)
+    ('p = 0.034', 'p < 0.001')
+    """
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 P = TypeVar("P", float, float | None)

@@ -59,6 +59,18 @@ def test_the_accuracy_is_that_of_leaving_each_image_out() -> None:
     assert min(found.laps.values()) >= 0 and found.seconds == sum(found.laps.values())
 
 
+def test_equal_blocks_predict_alike_as_full_and_as_trace_kernel() -> None:
+    # A linear mapping alone: Theta = (h h' + 1) (x) I, of which the trace kernel leaves out nothing.
+    source, task = tiny_source().double(), tiny_task()
+    full, trace = (
+        forecast(source, task, "none+linear", kind=kind, images=20, mapping_images=30)
+        for kind in ("full", "trace")
+    )
+    assert (full.kernel.kind, trace.kernel.kind) == ("full", "trace")
+    assert trace.effective_dimension == pytest.approx(full.effective_dimension)
+    assert trace.accuracy == full.accuracy
+
+
 @pytest.mark.parametrize(
     ("method", "passes"), [("full+flm", [30]), ("pad+flm", [30, 30, 12]), ("pad+linear", [30, 12])]
 )

@@ -22,6 +22,7 @@ from reprogram.analysis.ntk import (
     trace_kernel,
 )
 from reprogram.analysis.ntk.factor import Factor, explicit, kernel
+from reprogram.analysis.spectrum import summarise
 from reprogram.model import Reprogrammed, functional, trainable
 from reprogram.sources import NetworkSource
 
@@ -243,6 +244,18 @@ def test_i8_symmetric_positive_and_permuted_with_its_examples(name: str) -> None
     order = torch.tensor([2, 0, 3, 1])
     permuted = kernel_of(model, x[order]).values
     assert close(permuted, kernel.values[order][:, :, order])
+
+
+def test_parameters_that_reach_nothing_are_not_counted() -> None:
+    model = built("pad+flm")
+    x = images(model, 6)
+    ways = {rows: kernel_of(model, x, rows=rows) for rows in ("sensitivities", "jacobian")}
+    assert {found.parameters for found in ways.values()} == {180}
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) > 180
+    mapped = built("none+linear")
+    found = kernel_of(mapped, images(mapped, 40))  # fewer parameters than its 120 rows
+    summary = summarise(found.values, parameters=found.parameters)
+    assert summary.lambda_min == 0 < summary.smallest_nonzero
 
 
 def test_i9_scale_shift_and_frozen_parameters() -> None:

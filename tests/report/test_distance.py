@@ -321,7 +321,7 @@ def test_the_section_quotes_domains(tmp_path):
     assert (
         "one standard deviation more fid at equal source accuracy changes target accuracy" in told
     )
-    assert "points (95 % interval −" in told and ", resolved (p 0.0" in told
+    assert "points (95 % interval −" in told and ", resolved (p = 0.0" in told
     assert "By mmd, secondary: −" in told  # kid is the same for all pairs
     effects, distances = section.tables
     assert effects.lines[0][0] == "fid\nfull-finetune"  # the primary first

@@ -84,13 +84,31 @@ def test_a_trial_that_has_just_begun_does_not_count():
     assert len(scores.noises) == 6 and len(scores.robustness["linear-probe"]) == 2
 
 
-def test_without_clean_runs_there_is_no_ratio():
+def test_without_clean_runs_there_is_no_ratio_but_an_accuracy():
     rows = [row for row in noisy_rows() if row["noise"] != "clean"]
     section = noise_section(panels(rows))
-    assert (
-        section is not None and "no noise has a result of every method yet" in section.sentences[0]
-    )
-    assert section.tables[0].lines[0][1].endswith("\n–")
+    assert section is not None and "keeps" not in section.sentences[0]
+    assert "The highest accuracy is reprogramming's" in section.sentences[0]
+    assert [line[0] for line in section.tables[0].lines][:2] == ["reprogramming", "full-finetune"]
+    assert all(line[3] == "–" for line in section.tables[0].lines)
+    assert section.tables[1].lines[0][1].endswith("\n–")
+    assert "reprogramming is ahead on digits" in noise_answer(panels(rows))
+
+
+def test_a_method_without_a_clean_run_is_ranked_by_accuracy_alone():
+    rows = [r for r in noisy_rows() if r["noise"] != "clean" or r["method"] != "reprogramming"]
+    scores = group_of(rows).scores()
+    assert not scores.robustness["reprogramming"]
+    assert leader(scores.accuracy).candidates[0] == "reprogramming"
+
+
+def test_a_single_seed_is_not_called_a_test():
+    rows = [row for row in noisy_rows() if row["seed"] == 0]
+    told = noise_answer(panels(rows))
+    assert ", not tested: reprogramming has the highest value on digits (" in told
+    assert told.endswith("(n = 1).")
+    alone = noise_answer(panels([r for r in rows if r["method"] == "none+ilm"]))
+    assert "none+ilm alone was run on digits" in alone
 
 
 def test_the_number_of_seeds_stands_once_where_all_have_the_same():

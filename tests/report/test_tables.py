@@ -310,6 +310,18 @@ def test_pools_are_panels_of_their_own(tmp_path):
         panels(rows + longer)
 
 
+def test_pools_of_other_sizes_stand_under_their_own_sizes(tmp_path):
+    pool = [r | {"train_pool": 2000} for r in sample_rows(3) if r["data_fraction"] == 0.2]
+    full = [r | {"train_pool": None} for r in sample_rows(3) if r["data_fraction"] == 1.0]
+    text = write_report(pool + full, tmp_path)["report.md"].read_text(encoding="utf-8")
+    assert "## Every pair" not in text
+    heads = next(line for line in text.splitlines() if line.startswith("| clean data |"))
+    assert heads == "| clean data | 20% of the images | 100% of the images |"
+    lines = [line for line in text.splitlines() if "training images from embedded |" in line]
+    assert [line.split(" | ")[1 + (i % 2)] for i, line in enumerate(lines)].count("not run") == 0
+    assert all(line.count("not run") == 1 for line in lines) and len(lines) >= 2
+
+
 def test_the_prompt_is_chosen_on_validation():
     rows = sample_rows(3)
     for row in rows:

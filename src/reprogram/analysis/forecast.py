@@ -68,7 +68,7 @@ class Forecast:
             image, which leaves none to fit on.
         centroid: Accuracy of the nearest class mean, each image left out, in the source's features
             (its logits, where it has none) of the plain mapping images.
-        effective_dimension: sum lambda / (lambda + rho) at the ridge.
+        effective_dimension: sum lambda / (lambda + rho) at the ridge, over all outputs.
         images: n, on which all of these but the centroid are.
         mapping_images: Other images, which the mappings were fitted on.
         kernel: The kernel and how it was made.
@@ -216,7 +216,8 @@ def forecast(
     plain_seen = _look(plain, task, here, like=seen)
     logits = _logits(model, seen)
     residual = scaled_residual(logits.double(), F.one_hot(y, k).double())
-    rho = RIDGE * float(kernel.matrix.trace())
+    outputs = 1 if kernel.kind == "full" else k  # that a small kernel stands for, each alike
+    rho = RIDGE * outputs * float(kernel.matrix.trace())
     inverse = ridge_inverse(kernel.values.cpu(), rho)
     change = left_out(inverse, residual)
     kernel_seconds = watch.lap()
@@ -229,7 +230,7 @@ def forecast(
         unprompted=accuracy(_logits(plain, plain_seen), y),
         probe=probe,
         centroid=centroid,
-        effective_dimension=len(inverse) - rho * float(inverse.trace()),
+        effective_dimension=outputs * (len(inverse) - rho * float(inverse.trace())),
         images=len(here),
         mapping_images=len(others),
         kernel=kernel,

@@ -245,7 +245,14 @@ def report(
     from reprogram.experiments.jobs import Context
     from reprogram.experiments.pictures import run_pictures
     from reprogram.experiments.results import ResultStore
-    from reprogram.report import answer, clean_panels, text_table, with_distances, write_report
+    from reprogram.report import (
+        answer,
+        clean_panels,
+        panels,
+        text_table,
+        with_distances,
+        write_report,
+    )
 
     store = ResultStore.existing(out)
     entries, rows = store.entries(), store.rows()
@@ -260,10 +267,11 @@ def report(
         known, out / "report", title=title, command=store.command, run_pictures=pictures,
         notes=[text for text in (missing, uncounted) if text],
     )  # fmt: skip
-    panels = clean_panels(rows)
-    text = [f"{panel.title}\n{text_table(panel)}\n" for panel in panels[:MAX_TABLES]]
-    text += [answer(panels), f"page {files['report.html']}"]
-    document = {"answer": answer(panels), "files": {k: str(v) for k, v in files.items()}}
+    found = answer(panels(rows))
+    shown = clean_panels(rows)[:MAX_TABLES]
+    text = [f"{panel.title}\n{text_table(panel)}\n" for panel in shown]
+    text += [found, f"page {files['report.html']}"]
+    document = {"answer": found, "files": {k: str(v) for k, v in files.items()}}
     result(document, "\n".join(text), json)
 
 

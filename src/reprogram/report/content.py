@@ -86,7 +86,7 @@ class Content:
             everything,
             clean,
             choices,
-            _answer(everything, clean),
+            answer(everything),
             [text for text in told + noise_takeaways(everything, choices) if text],
             {section.id: section for section in sections if section},
             {
@@ -97,17 +97,6 @@ class Content:
             shown,
             notes,
         )
-
-
-def _answer(everything: list[Panel], clean: list[Panel]) -> str:
-    """What was found on clean data, and under noise where there is any."""
-    plain, noise = answer(clean), view_noise.noise_answer(everything)
-    if not plain:
-        done = any(entry.done for panel in everything for entry in panel.entries.values())
-        plain = "No run on clean data has finished yet." if done else "No run has finished yet."
-    elif noise:
-        plain = f"On clean data: {plain[0].lower()}{plain[1:]}"
-    return f"{plain} {noise}".strip()
 
 
 def markdown(content: Content) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from reprogram.report.panels import Panel
 from reprogram.report.sentence import listed, percent, points, runs_text
-from reprogram.statistics import Comparison, Summary, compare
+from reprogram.report.view_noise import noise_answer
+from reprogram.statistics import Comparison, Summary, compare, p_text
 
 __all__ = ["answer", "answer_for"]
 
@@ -23,8 +24,12 @@ MAX_NAMED = 4  # pairs in a sentence
 
 
 def is_prompt(method: str) -> bool:
-    """Whether a method trains a prompt in front of the frozen network."""
-    return method not in _BASELINES and not method.startswith("none+")
+    """Whether a method trains a prompt in front of the frozen network.
+
+    >>> is_prompt("pad+ilm@steps"), is_prompt("linear-probe@steps"), is_prompt("none+ilm")
+    (True, False, False)
+    """
+    return method.partition("@")[0] not in _BASELINES and not method.startswith("none+")
 
 
 def trains_mapping(method: str) -> bool:
@@ -90,10 +95,19 @@ class Finals:
         return f"none+{mapping}" if f"none+{mapping}" in plain else min(plain, default=None)
 
 
-def answer(panels: Sequence[Panel]) -> str:
-    """What was found, with n: for one or two pairs in numbers, for more as a tally over targets."""
+def answer(everything: Sequence[Panel]) -> str:
+    """What was found, with n: on clean data, and under noise where there is any.
+
+    For one or two pairs in numbers, for more as a tally over targets.
+    """
+    panels = [panel for panel in everything if panel.noise.kind == "clean"]
     told = [sentence for panel in panels if (sentence := answer_for(panel))]
-    return " ".join(told) if len(told) <= 2 else _tally([Finals(panel) for panel in panels])
+    noise = noise_answer(everything)
+    if not told:
+        done = any(entry.done for panel in everything for entry in panel.entries.values())
+        return f"No run {'on clean data ' if done else ''}has finished yet. {noise}".strip()
+    clean = " ".join(told) if len(told) <= 2 else _tally([Finals(panel) for panel in panels])
+    return f"On clean data: {clean[0].lower()}{clean[1:]} {noise}" if noise else clean
 
 
 @dataclass(frozen=True)
@@ -271,8 +285,7 @@ def _resolution(one: Finals, prompt: str) -> str:
         return f"(Prompt against {against.other}: not resolved; {runs}.)"
     which = "ahead of" if against.difference.mean > 0 else "behind"
     text = f"The prompt is {points(against.difference)} {which} {against.other}"
-    p = "< 0.001" if against.p_value < 0.001 else f"= {against.p_value:.3f}"
-    return f"{text} ({runs}, paired by seed, Holm p {p})."
+    return f"{text} ({runs}, paired by seed, Holm {p_text(against.p_value)})."
 
 
 def _beside_none(one: Finals, prompt: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from reprogram.data.noise.spec import PLACES, Noise
 from reprogram.report.panels import Entry, Panel
@@ -21,7 +22,7 @@ class Scores:
     Attributes:
         noises: The noises that every method has in every counted trial.
         accuracy: For each method and trial, its accuracy averaged over the noises.
-        robustness: The same of noisy over clean accuracy.
+        robustness: The same of noisy over clean accuracy, of trials that have a clean run.
     """
 
     noises: tuple[Noise, ...]
@@ -104,34 +105,30 @@ class NoiseGroup:
     def scores(self) -> Scores:
         """All methods over the noises that they share, so that half a grid compares like with like.
 
-        A trial counts where it holds at least half as many shared noises as the fullest one.
+        A trial counts where it holds at least half as many shared noises as the fullest one. A ratio
+        needs the trial's clean run too; an accuracy does not.
         """
-        kept = {(m, c): self.kept(m, c) for m in self.methods for c in self.noisy}
-        # shared[run]: the noises that every method of that trial has a ratio for
+        values = {(m, c): self.entry(m, c).by_seed for m in self.methods for c in self.noisy}
+        # shared[run]: the noises that every method of that trial was run under
         shared: dict[Hashable, set[Noise]] = {}
-        for run in sorted({run for ratios in kept.values() for run in ratios}, key=str):
-            each = [{c for c in self.noisy if run in kept[m, c]} for m in self.methods]
+        for run in sorted({run for found in values.values() for run in found}, key=str):
+            each = [{c for c in self.noisy if run in values[m, c]} for m in self.methods]
             shared[run] = set.intersection(*(found for found in each if found))
         fullest = max((len(found) for found in shared.values()), default=0)
         counted = [run for run, found in shared.items() if found and 2 * len(found) >= fullest]
-        if not counted:
-            return Scores((), {}, {})
-        common = set.intersection(*(shared[run] for run in counted))
+        common = set.intersection(*(shared[run] for run in counted)) if counted else set()
         noises = tuple(c for c in self.noisy if c in common)
         if not noises:
             return Scores((), {}, {})
         accuracy: dict[str, Runs] = {}
         robustness: dict[str, Runs] = {}
         for method in self.methods:
-            runs = [run for run in counted if all(run in kept[method, c] for c in noises)]
-            robustness[method] = {r: _mean([kept[method, c][r] for c in noises]) for r in runs}
-            values = {c: self.entry(method, c).by_seed for c in noises}
-            accuracy[method] = {r: _mean([values[c][r] for c in noises]) for r in runs}
+            runs = [run for run in counted if all(run in values[method, c] for c in noises)]
+            means = {run: fmean(values[method, c][run] for c in noises) for run in runs}
+            clean = self.clean_entry(method).by_seed
+            accuracy[method] = means
+            robustness[method] = {r: mean / clean[r] for r, mean in means.items() if clean.get(r)}
         return Scores(noises, accuracy, robustness)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def noise_groups(everything: Sequence[Panel], *, every_size: bool = False) -> list[NoiseGroup]:

@@ -161,8 +161,9 @@ def methods_of(panels: Sequence[Panel]) -> list[str]:
 
 
 def one_size(panels: Sequence[Panel]) -> bool:
-    """Whether there are several pairs, all at one size: they share a table."""
-    return len(panels) > 1 and all(len(panel.fractions) == 1 for panel in panels)
+    """Whether there are several pairs, all at one and the same size: they share a table."""
+    sizes = {fraction for panel in panels for fraction in panel.fractions}
+    return len(panels) > 1 and len(sizes) == 1
 
 
 def tex_lines(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

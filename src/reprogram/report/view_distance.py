@@ -10,7 +10,7 @@ from reprogram.report.panels import CONTROL, Row
 from reprogram.report.regression import Effect, Regression, corrected, regress
 from reprogram.report.section import FigureGroup, Section, TextTable
 from reprogram.report.sentence import listed
-from reprogram.statistics import holm
+from reprogram.statistics import holm, p_text
 
 __all__ = ["distance_figures", "distance_section"]
 
@@ -39,8 +39,9 @@ def distance_section(rows: Sequence[Row], methods: Sequence[str]) -> Section | N
         "Effects are percentage points of target accuracy for one standard deviation more, from "
         "least squares on the means of the pairs; beneath them a 95 % interval, a jackknife over "
         "domains with Student t. p is of a permutation of domains. One distance, "
-        f"{PRIMARY}, was fixed beforehand and is tested alone; the others are secondary, and the "
-        "sentences correct them (Holm)."
+        f"{PRIMARY}, was fixed beforehand; the others are secondary, and the sentences correct them "
+        f"(Holm). Each method is tested by itself: over methods nothing is corrected, {PRIMARY} and "
+        "source accuracy included."
     )
     sentences = [_sentence(method, found) for method in pairs if any(m == method for _, m in found)]
     if not sentences:
@@ -180,7 +181,7 @@ def _told(effect: Effect, p: float | None) -> str:
         text += f" (95 % interval {' to '.join(map(_points, effect.interval))})"
     if p is None:
         return f"{text}, untested: no permutation of domains keeps the design"
-    return f"{text}, {'resolved' if p < ALPHA else 'not resolved'} (p {p:.3f})"
+    return f"{text}, {'resolved' if p < ALPHA else 'not resolved'} ({p_text(p)})"
 
 
 def _secondary(effects: Mapping[str, Effect], values: Mapping[str, float]) -> str:

@@ -73,8 +73,12 @@ def _clean_view(clean: Sequence[Panel]) -> View:
         size = f"source, {100 * clean[0].fractions[0]:g}%"
         grid = [(s, size, [places.get((s, t)) for t in targets]) for s in sources]
         return View("clean data", [(target, "target") for target in targets], grid)
-    heads = [(f"{100 * fraction:g}%", "of the images") for fraction in clean[0].fractions]
-    rows = [(p.place, f"from {p.source}", [(p, f) for f in p.fractions]) for p in clean]
+    sizes = sorted({fraction for panel in clean for fraction in panel.fractions})
+    heads = [(f"{100 * size:g}%", "of the images") for size in sizes]
+    rows = [
+        (p.place, f"from {p.source}", [(p, f) if f in p.fractions else None for f in sizes])
+        for p in clean
+    ]
     return View("clean data", heads, rows)
 
 

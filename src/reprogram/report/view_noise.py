@@ -38,19 +38,23 @@ def noise_answer(everything: Sequence[Panel]) -> str:
         verdict = leader(scores.accuracy, group.images)
         assert verdict.summary is not None, "somebody is scored"
         over = "one" if len(scores.noises) == 1 else f"the mean of {len(scores.noises)}"
-        where, pair = f"{PLACES[group.split]}, {over}", group.panel.pair if several else group.panel.place
-        who = "not resolved"
-        if verdict.kind == "resolved":
-            who = f"{verdict.candidates[0]} is ahead"
+        tested = verdict.kind in ("resolved", "unresolved")
+        where = f"{PLACES[group.split]}, {over}" + ("" if tested else ", not tested")
+        who, pair = "not resolved", group.panel.pair if several else group.panel.place
+        if verdict.kind != "unresolved":
+            who = f"{verdict.candidates[0]} {_AHEAD[verdict.kind]}"
             pair += f" ({percent(verdict.summary)})"
         found.setdefault(where, {}).setdefault(who, []).append(pair)
         seeds.setdefault(where, []).append(verdict.summary.n)
     return " ".join(
         f"{where[0].upper()}{where[1:]}: "
         + "; ".join(f"{who} on {listed(pairs)}" for who, pairs in sides.items())
-        + f" ({runs_text(seeds[where])}, Holm)."
+        + f" ({runs_text(seeds[where])}{'' if where.endswith('not tested') else ', Holm'})."
         for where, sides in found.items()
     )
+
+
+_AHEAD = {"resolved": "is ahead", "single": "has the highest value", "only": "alone was run"}
 
 
 def noise_section(everything: Sequence[Panel]) -> Section | None:
@@ -147,14 +151,19 @@ def _images(group: NoiseGroup) -> str:
 
 
 def _summary_table(group: NoiseGroup, scores: Scores) -> TextTable:
-    """Every method over all shared noises, the most robust first."""
-    lines = []
-    means = {m: summarise(list(runs.values())) for m, runs in scores.robustness.items() if runs}
-    for method in sorted(means, key=lambda m: (-means[m].mean, m)):
-        clean = group.clean_entry(method).summary
-        accuracy = summarise(list(scores.accuracy[method].values()))
-        numbers = [percent(s) if s else "–" for s in (clean, accuracy, means[method])]
-        lines.append([method, *numbers, str(means[method].n)])
+    """Every method over all shared noises, the most robust first; those without a ratio last."""
+    found = []
+    for method, runs in scores.accuracy.items():
+        if runs:
+            ratios = list(scores.robustness[method].values())
+            kept = summarise(ratios) if ratios else None
+            accuracy = summarise(list(runs.values()))
+            found.append((method, group.clean_entry(method).summary, accuracy, kept))
+    found.sort(key=lambda line: (-line[3].mean if line[3] else 0.0, -line[2].mean, line[0]))
+    lines = [
+        [method, *(percent(s) if s else "–" for s in numbers), str(numbers[1].n)]
+        for method, *numbers in found
+    ]
     heads = ["method", "clean accuracy", "accuracy under noise", "relative robustness", "n"]
     return TextTable(f"{group_title(group)}: mean over {len(scores.noises)}", heads, lines)
 

@@ -124,16 +124,18 @@ def validation_curve(row: Row) -> list[float | None]:
 def protocol(rows: Sequence[Row]) -> str:
     """How a number came about, in words."""
     rules = sorted({str(row["selection_rule"]) for row in rows if row.get("selection_rule")})
-    rule = f" Selection rule: {'; '.join(rules)}." if rules else ""
+    rule = f" The epoch: {'; '.join(rules)}." if rules else ""
+    tracked = any(row.get("track_test") for row in rows)
+    tested = "after every epoch, which selects nothing" if tracked else "once"
     return (
         "Training and validation images come from the target's training split; smaller sets are "
-        "prefixes of larger ones and the same for every method of a seed. The epoch is selected on "
-        "validation and the test split is evaluated once." + rule + " The interval of a mean is "
+        f"prefixes of larger ones and the same for every method of a seed.{rule} The test split is "
+        f"evaluated {tested}. The interval of a mean is "
         "Student's t over seeds alone: of two or three it can be very wide or, by chance, very "
         "narrow. Methods are compared in pairs by seed at p < 0.05, Holm-corrected over the methods "
         "of one field (a target and data size, or a noise) and not over fields. A p-value accounts "
-        "for the spread over seeds and at least for the smallest sampling error that the test "
-        "images, which all seeds share, can have. A difference is quoted with its own, uncorrected "
+        "for the spread over seeds and, as a cautious floor, for the least sampling error that one "
+        "run has on the test images, which all seeds share. A difference is quoted with its own, uncorrected "
         "95 % interval."
     )
 

@@ -13,9 +13,9 @@ __all__ = ["CRITERIA", "Choice", "choices_of"]
 
 # The claim in all of them: the method that has more of it has the lower training loss.
 CRITERIA = {
-    "lambda_min": "smallest eigenvalue of the full kernel",
-    "smallest_nonzero": "smallest eigenvalue above 0",
-    "lambda_min_trace_kernel": "smallest eigenvalue of the trace kernel",
+    "lambda_min": "smallest eigenvalue of the full kernel (over the trace)",
+    "smallest_nonzero": "smallest eigenvalue above 0 (over the trace)",
+    "lambda_min_trace_kernel": "smallest eigenvalue of the trace kernel (over the trace)",
     "alignment": "alignment",
     "effective_dimension": "effective dimension",
 }

@@ -10,7 +10,7 @@ from typing import Any
 from reprogram.analysis.depth.choices import CRITERIA, choices_of
 from reprogram.analysis.depth.claims import Claim, claims_of
 from reprogram.markdown import markdown_lines
-from reprogram.statistics import Summary, paired_difference, summarise
+from reprogram.statistics import Summary, p_text, paired_difference, summarise
 
 __all__ = ["COLUMNS", "Line", "comparisons_of", "lines_of", "markdown", "text"]
 
@@ -130,7 +130,7 @@ def _claim_lines(claims: Sequence[Claim]) -> list[str]:
         if claim.correlation is None:
             lines.append(f"{claim.words}: too few depths, or no spread, to say")
             continue
-        p = "no permutation" if claim.p_value is None else f"p = {claim.p_value:.3f}"
+        p = "no permutation" if claim.p_value is None else p_text(claim.p_value)
         groups = ", ".join(
             f"{name} {'-' if value is None else f'{value:+.2f}'}"
             for name, value in claim.groups.items()
@@ -158,10 +158,10 @@ def _comparison_lines(points: Sequence[Mapping[str, Any]]) -> list[str]:
 def _choice_lines(points: Sequence[Mapping[str, Any]], first: str, second: str) -> list[str]:
     choices = choices_of(points, first, second)
     lines = [
-        f"does the larger {CRITERIA[c.criterion]} (over the trace) mean the lower training loss, "
+        f"does the larger {CRITERIA[c.criterion]} mean the lower training loss, "
         f"{first} or {second}? {c.verdict} ({c.agree} of {c.places} places"
         + ("" if c.low is None else f", {100 * c.low:.0f} to {100 * c.high:.0f} %")  # type: ignore[operator]
-        + ("" if c.p_value is None else f", p = {c.p_value:.3f}, Holm")
+        + ("" if c.p_value is None else f", {p_text(c.p_value)}, Holm")
         + f"; {first} has the larger in {c.first_larger} and loses less in {c.first_lower}"
         + (f"; {c.ties} tie" if c.ties else "")
         + f"; {c.runs_agree} of {c.runs} single runs)"

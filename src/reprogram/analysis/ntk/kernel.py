@@ -189,10 +189,11 @@ def _dense(jacobian: Jacobian, x: Tensor, x2: Tensor | None, kind: str, work: Wo
         values = contract(left, right, kind, jacobian.device)
         size = left.size + (right.size if right is not left else 0)
         factored = any(f.inputs is not None for f in left.factors)
+        parameters = left.reached()
         del left, right  # files are closed before their directory goes
     return Kernel(
         values, kind, jacobian.rows, "hadamard" if factored else "gram",
-        jacobian.parameters, k, time.perf_counter() - began, size, note, reads,
+        parameters, k, time.perf_counter() - began, size, note, reads,
     )  # fmt: skip
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Num
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from reprogram.analysis.ntk.factor import Factor
@@ -54,6 +55,17 @@ class FactorTable:
     def size(self) -> int:
         """Bytes of all arrays."""
         return self.n * sum(f.row_bytes() for f in self.factors)
+
+    def reached(self) -> int:
+        """Parameters that some output depends on, P: columns of J with an entry that is not 0.
+
+        Of a linear layer those of rows and of inputs are counted apart, so their product is a bound.
+        """
+        found = 0
+        for factor in self.factors:
+            sides = (factor.rows.flatten(0, 1), factor.inputs)
+            found += math.prod(_nonzero_columns(side) for side in sides if side is not None)
+        return found
 
     def append(self, factors: Sequence[Factor]) -> None:
         """Put the next batch behind what is there."""
@@ -154,6 +166,12 @@ def fingerprint(tensors: Mapping[str, Tensor], *more: Tensor | str) -> str:
             digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
             digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _nonzero_columns(array: Float[Tensor, "m d"]) -> int:
+    """Columns with an entry that is not 0, block by block, as the array may be a file."""
+    parts = array.split(max(1, (16 << 20) // max(1, array.shape[1])))
+    return int(torch.stack([part.ne(0).any(0) for part in parts]).any(0).sum())
 
 
 def _opened(file: Path) -> np.memmap:

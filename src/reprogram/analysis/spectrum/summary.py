@@ -207,7 +207,7 @@ def summarise(
     return _summary(
         system.values, float(matrix.trace()), system.noise_floor, rank_bound, ridges,
         kind=_kind(kernel, residual), size=len(matrix), parameters=parameters,
-        lambda_min=float(system.values[-1]), **about_residual,
+        lambda_min=0.0 if rank_bound < len(matrix) else float(system.values[-1]), **about_residual,
     )  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def _of_kernel(found: Forecast) -> tuple[dict[str, float | None], float]:
     started = time.perf_counter()
     values = {"alignment": found.alignment()}
     seconds = time.perf_counter() - started
-    rows = found.kernel.matrix.shape[0]
+    rows = found.images * found.kernel.outputs
     return values | {"effective-dimension": found.effective_dimension / rows}, seconds
 
 

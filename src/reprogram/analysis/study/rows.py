@@ -127,10 +127,11 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 PREFIXES = {"predictors": "", "seconds": "seconds ", "identity": "measured with "}
+RENAMED = {"kernel": "kernel kind"}  # beside the predictor of that name
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    own = {name: value for name, value in row.items() if not isinstance(value, Mapping)}
+    own = {RENAMED.get(n, n): value for n, value in row.items() if not isinstance(value, Mapping)}
     for name, prefix in PREFIXES.items():
         if isinstance(inner := row.get(name), Mapping):
             own |= {f"{prefix}{key}": value for key, value in inner.items()}
