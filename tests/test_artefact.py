@@ -157,3 +157,51 @@ def test_any_config_either_loads_or_says_what_is_wrong(
         assert "\n" not in str(error) and str(error)
     else:
         assert isinstance(model, rp.Reprogrammed)
+
+
+def test_a_tensor_under_two_names_is_stored(tmp_path: Path) -> None:
+    class Shared(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = torch.nn.Conv2d(3, 4, 16)
+            self.alias = self.body
+            self.fc = torch.nn.Linear(4, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.alias(x).flatten(1))
+
+    own = {"mean": 0.5, "std": 0.2, "image_size": 16, "class_names": list("abcde")}
+    model = rp.fit(
+        rp.load_source(Shared(), **own), tiny_task(), "full-finetune", progress=False, epochs=1,
+        val_share=0.0,
+    )  # fmt: skip
+    model.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    assert (tmp_path / "config.json").exists()
+
+
+def test_another_head_is_another_source(tmp_path: Path) -> None:
+    class TwoLayers(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = torch.nn.Conv2d(3, 5, 16)
+            self.a, self.fc = torch.nn.Linear(5, 5), torch.nn.Linear(5, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.a(self.body(x).flatten(1)))
+
+    network = TwoLayers()
+    own = {"mean": 0.5, "std": 0.2, "image_size": 16, "class_names": list("abcde")}
+    last, first = (rp.load_source(network, **own, head=head) for head in ("fc", "a"))
+    fit = {"progress": False, "epochs": 1, "out": tmp_path}
+    rp.fit(last, tiny_task(), "head-finetune", **fit)
+    with pytest.raises(InputError, match="other images or weights"):
+        rp.fit(first, tiny_task(), "head-finetune", **fit)
+    with pytest.raises(InputError, match="head fc.* got one with .*head a"):
+        rp.Reprogrammed.from_pretrained(tmp_path, first)
+
+
+def test_a_source_in_bf16_is_an_ordinary_source() -> None:
+    source = rp.load_source("embedded").to(torch.bfloat16)
+    model = rp.fit(source, tiny_task(), "linear-probe", progress=False, epochs=1)
+    assert 0 <= model.record["accuracy"] <= 1

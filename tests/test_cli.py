@@ -118,11 +118,42 @@ def test_other_settings_in_a_used_directory_need_overwrite(
     assert fit("--set", "size=99", "--overwrite") == 2  # refused before anything is replaced
     assert (tmp_path / "run" / "result.json").read_text() == before
     assert fit("--lr", 0.5, "--overwrite") == 0
-    assert (tmp_path / "run" / "result.json").read_text() != before
+    after = (tmp_path / "run" / "result.json").read_text()
+    assert after != before
+    assert fit("--lr", 0.5, "--overwrite") == 0  # it is this run: nothing is trained again
+    assert (tmp_path / "run" / "result.json").read_text() == after
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.txt").write_text("mine")
     assert fit("--out", tmp_path / "foreign", "--overwrite") == 2
     assert (tmp_path / "foreign" / "thesis.txt").read_text() == "mine"
+
+
+def test_changed_images_are_not_taken_for_those_held_out(
+    source: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    here, moved = tmp_path / "photos", tmp_path / "elsewhere" / "renamed"
+    shutil.copytree(photos, here)
+    out = tmp_path / "run"
+    assert run(command("fit", "--target", here, "--source", source, "--epochs", 1, "--batch-size", 8,
+                       "--out", out, "--quiet")) == 0  # fmt: skip
+
+    def held(target: Path) -> str:
+        assert run(command("evaluate", out, "--target", target, "--split", "val", "--json")) == 0
+        return json.loads(capsys.readouterr().out)["n"]
+
+    capsys.readouterr()
+    shutil.copytree(here, moved)
+    assert held(moved) == held(here)  # the same images under another name
+    assert run(command("evaluate", out)) == 0
+    assert "not those that the model was fitted to" not in capsys.readouterr().err
+    image = next((here / "ant").iterdir())
+    shutil.copy(image, image.with_name("another.png"))
+    assert run(command("evaluate", out)) == 0
+    assert "not those that the model was fitted to" in capsys.readouterr().err
+    assert run(command("evaluate", out, "--split", "val")) == 2
+    assert "cannot be found again" in capsys.readouterr().err
 
 
 def test_train_source_makes_what_evaluate_source_and_fit_take(
@@ -178,9 +209,13 @@ def test_fit_takes_one_of_several_trainings_of_a_source(
         (["fit", "--target", "digits", "--max-memory", "lots"], "4GiB"),
         (["fit", "--target", "no/such/folder"], "no/such/folder"),
         (["fit", "--target", "digits", "--set", "rank=3"], "lowrank"),
+        (["fit", "--target", "digits", "--set", "lr_mask=1"], "It belongs to smm"),
         (["evaluate", "nowhere", "--target", "digits"], "nowhere"),
         (["predict", "nowhere", "x.png"], "nowhere"),
         (["train-source", "--target", "digits", "--out", "x", "--lr", "-1"], "at least 0"),
+        (["train-source", "--target", "digits", "--out", "x", "--weights", "w"], "--extractor"),
+        (["doctor", "--weights", "w.pth"], "need --engine"),
+        (["ntk", "--target", "digits", "--out", "x.pdf"], "must end in .png or .svg"),
         (["frobnicate"], "frobnicate"),
         (["fit"], "fit needs --target. "),
         (["fit", "photos"], "fit needs --target (got 'photos' without it)."),

@@ -145,6 +145,7 @@ def test_the_package_s_own_calibration_serves_where_it_has_one(
         "mapping_images": 40,
         "training": "5 epochs on up to 99 images",
         "epochs": 5,
+        "n_train": 9,
     }
     shipped = {"pad+flm": values | made}
     Path("calibrations.json").write_text(json.dumps(shipped))
@@ -154,7 +155,7 @@ def test_the_package_s_own_calibration_serves_where_it_has_one(
         "predicted accuracy 40.0 %   +- 4.0 points (95 %) after 5 epochs on up to 99 images, "
         "calibrated on 9 pairs"
     ) in (out := capsys.readouterr().out)
-    assert "--epochs 5" in out.splitlines()[-1]
+    assert "--epochs 5 --train-pool 10" in out.splitlines()[-1]  # 10 %, so 1, validates
     assert ntk(sources / "seed-0", "--method", "pad+flm", "--quiet", images=10) == 0
     assert "uncalibrated" in capsys.readouterr().out
     assert ntk(sources / "seed-0", "--method", "full+flm", "--quiet") == 0

@@ -12,6 +12,7 @@ from cases import tiny_part, tiny_source, tiny_task
 from PIL import Image
 
 import reprogram as rp
+from reprogram.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,8 @@ def test_images_are_predicted_from_files_and_one_by_one(
     assert several.shape == (3, 3) and torch.equal(several[0], several[2])
     for single in (image, file, str(file)):
         torch.testing.assert_close(rp.predict(model, single), several[:1])
+
+
+def test_no_image_is_an_error(model: rp.Reprogrammed) -> None:
+    with pytest.raises(InputError, match="one image or more"):
+        rp.predict(model, [])

@@ -22,6 +22,7 @@ from reprogram.settings import Settings
         ({"epochs": True}, "whole number"),
         ({"milestones": (0.5, 7.0)}, r"in \[0, 1\]"),
         ({"epohcs": 3}, "Did you mean epochs"),
+        ({"loss": "mse", "label_smoothing": 0.1}, "needs loss=ce"),
     ],
 )
 def test_a_wrong_setting_says_what_was_expected(changes: dict, says: str) -> None:

@@ -159,3 +159,26 @@ def test_patience_needs_validation_images() -> None:
 def test_an_impossible_recipe_is_refused(bad: dict) -> None:
     with pytest.raises(InputError, match="at least 1"):
         Recipe(**bad)
+
+
+def test_overwrite_goes_on_with_this_training_and_replaces_another(tmp_path: Path) -> None:
+    def again(recipe: Recipe = RECIPE, die_in_epoch: int | None = None) -> list[int]:
+        epochs: list[int] = []
+
+        def on_batch(epoch: int, images: int, loss: float) -> None:
+            epochs.append(epoch)
+            if epoch == die_in_epoch:
+                raise Killed
+
+        train_source(
+            tiny_task(), tmp_path, recipe, image_size=16, overwrite=True, on_batch=on_batch
+        )
+        return epochs
+
+    with pytest.raises(Killed):
+        again(die_in_epoch=2)
+    assert set(again()) == {2} and again() == []
+    other = Recipe(epochs=2, batch_size=16, lr=0.1)
+    with pytest.raises(Killed):
+        again(other, die_in_epoch=1)
+    assert set(again(other)) == {1}

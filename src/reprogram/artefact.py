@@ -43,7 +43,8 @@ def save(model: Reprogrammed, path: str | Path) -> Path:
         )
     directory = Path(path)
     record, source = model.record, model.source
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.own_tensors().items()}
+    # Copies, since safetensors refuses a tensor that a network has under two names.
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in model.own_tensors().items()}
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(directory / "model.safetensors") as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors))

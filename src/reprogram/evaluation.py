@@ -138,13 +138,15 @@ def predict(
         images: PIL images or image files; of a single one n is 1.
 
     Raises:
-        InputError: A file that is no readable image.
+        InputError: No image, or a file that is no readable one.
     """
     model.eval()
     side = model.input_transform.image_size
     several = [images] if isinstance(images, Image | str | Path) else images
-    pixels = torch.stack([square_pixels(_rgb(image), side) for image in several])
-    return in_batches(model, pixels, model.source).softmax(1)
+    pixels = [square_pixels(_rgb(image), side) for image in several]
+    if not pixels:
+        raise InputError("predict takes one image or more, got none.")
+    return in_batches(model, torch.stack(pixels), model.source).softmax(1)
 
 
 def _rgb(image: Image | str | Path) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reprogram.errors import InputError
-from reprogram.files import replacing
+from reprogram.files import replacing, write_bytes
 from reprogram.linearized import Linearized
 from reprogram.model import Reprogrammed
 
@@ -46,8 +47,9 @@ def export(model: Reprogrammed, path: str | Path, kind: Literal["pt2", "onnx"]) 
     program = torch.export.export(model, (x,), dynamic_shapes={"x": {0: batch}}, strict=False)
     target = Path(path)
     if kind == "pt2":
-        with replacing(target) as temporary:
-            torch.export.save(program, str(temporary))
+        buffer = io.BytesIO()  # a file would have to be called .pt2 while it is half written
+        torch.export.save(program, buffer)
+        write_bytes(target, buffer.getvalue())
         found = torch.export.load(str(target)).module()(x)
     else:
         found = _onnx(program, target, x)

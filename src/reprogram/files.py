@@ -5,13 +5,22 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["disk_full", "replacing", "sync", "write_json", "write_text"]
+__all__ = [
+    "disk_full",
+    "is_leftover",
+    "replacing",
+    "sync",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _PROBE = 1 << 20  # bytes; a failed write leaves less than this free
@@ -43,6 +52,15 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file was left by a process that was killed inside :func:`replacing`, or is written now.
+
+    >>> is_leftover(Path("a/.run.json.71.0f3c2a1b.tmp")), is_leftover(Path("a/run.json"))
+    (True, False)
+    """
+    return re.fullmatch(r"\..*\.\d+\.[0-9a-f]{8}\.tmp", path.name) is not None
 
 
 def sync(path: Path) -> None:
@@ -88,10 +106,15 @@ def _probed(folder: Path) -> OSError | None:
     return None
 
 
-def write_text(path: Path, text: str) -> None:
-    """A text file in UTF-8."""
+def write_bytes(path: Path, data: bytes) -> None:
+    """A file with these bytes."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file in UTF-8, its ends of lines as they are on every system."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -247,7 +247,7 @@ PROMPTS: dict[str, Prompt] = {
     ),
     "smm": Prompt(
         lambda f, s, g: it.SMM(f.image_size, mean=f.mean, std=f.std, generator=g, form=s.mask),
-        "an image added through a mask network", "Cai et al. 2024 (ICML)", ("mask",), _CROPS,
+        "an image added through a mask network", "Cai et al. 2024 (ICML)", ("mask", "lr_mask"), _CROPS,
         margin=_smm_margin,
     ),
     "lowrank": Prompt(
@@ -267,12 +267,12 @@ PROMPTS: dict[str, Prompt] = {
     ),
     "fc": Prompt(
         lambda f, s, g: it.FC(f.image_size, generator=g),
-        "a linear layer over all pixels", _NTK, (), {**_NTK_TRAINING, "lr": 1e-3},
+        "a linear layer over all pixels", _NTK, ("lr_linear",), {**_NTK_TRAINING, "lr": 1e-3},
         parameters=lambda f, s: it.FC.parameter_count(f.image_size),
     ),
     "fc-pad": Prompt(
         lambda f, s, g: it.FCPad(f.image_size, _side(s), generator=g),
-        "a linear layer inside a border (MIX)", _NTK, ("size",),
+        "a linear layer inside a border (MIX)", _NTK, ("size", "lr_linear"),
         {**_NTK_TRAINING, "lr": 1e-1, "lr_linear": 1e-3}, inset=True,
         parameters=lambda f, s: it.FCPad.parameter_count(f.image_size, _side(s)),
     ),
@@ -305,7 +305,7 @@ MAPPINGS: dict[str, Mapping] = {
     ),
     "linear": Mapping(
         lambda f, t, s, g: om.LinearMapping(f.num_classes, t, generator=g),
-        "a linear layer, trained", "AutoVP 2024",
+        "a linear layer, trained", "AutoVP 2024", ("lr_mapping",),
     ),
     "first": Mapping(
         lambda f, t, s, g: om.FirstMapping(f.num_classes, t),
@@ -315,7 +315,7 @@ MAPPINGS: dict[str, Mapping] = {
 
 _HEAD = Mapping(
     lambda f, t, s, g: om.HeadMapping(f.num_features, t, generator=g),
-    "a linear layer on features, trained", "-",
+    "a linear layer on features, trained", "-", ("lr_mapping",),
 )  # fmt: skip
 
 # Of the experiment report: ResNet-18, 50 epochs, the rates below. The probes are not augmented here,

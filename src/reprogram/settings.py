@@ -84,7 +84,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check(field.name, getattr(self, field.name))
+            value = getattr(self, field.name)
+            _check(field.name, value)
+            # 1 and 1.0 are one setting, and must be one in the key of a cell.
+            object.__setattr__(self, field.name, _canonical(_TYPES[field.name], value))
+        if self.loss == "mse" and self.label_smoothing:
+            raise InputError("label_smoothing needs loss=ce: loss=mse does not read it.")
 
     def updated(self, changes: Mapping[str, Any]) -> Settings:
         """These settings with changes; an unknown name is an error with the nearest names."""
@@ -145,6 +150,14 @@ def _check(name: str, value: Any) -> None:
                 f"at least {low:g}" if high == BIG and not v > BIG else f"in [{low:g}, {high:g}]"
             )
             raise InputError(f"{name} must be {allowed}, got {v}.")
+
+
+def _canonical(kind: Any, value: Any) -> Any:
+    """The value with whole numbers as floats where the setting is one."""
+    if isinstance(value, tuple):
+        return tuple(map(float, value))
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_number and float in _members(kind) else value
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

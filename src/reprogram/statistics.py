@@ -83,8 +83,9 @@ def paired_difference(
     classification learning algorithms"); Bouthillier et al. 2021 ("Accounting for variance in
     machine learning benchmarks") take the test set's binomial variance for the least that a
     comparison has. Of means over seeds that err on different images it is more than the least: a
-    cautious floor, which resolves too little rather than too much. Student's t keeps k - 1 degrees of freedom where the images have the larger
-    variance: that the seeds' is smaller is known from k seeds alone.
+    cautious floor, which resolves too little rather than too much. Student's t keeps k - 1 degrees of
+    freedom where the images have the larger variance: that the seeds' is smaller is known from k
+    seeds alone.
 
     Args:
         first: A value for each seed.

@@ -22,7 +22,13 @@ from torch import Tensor
 from reprogram import distributed
 from reprogram.checkpoint import load_checkpoint, save_checkpoint
 from reprogram.data.batches import Batch, BatchPlan, epoch_batches, in_order
-from reprogram.engine import Engine, Parts, require_memory, uses_batch_statistics
+from reprogram.engine import (
+    Engine,
+    Parts,
+    explaining_single_images,
+    require_memory,
+    uses_batch_statistics,
+)
 from reprogram.errors import InputError
 from reprogram.model import Reprogrammed, trainable
 from reprogram.seeds import seed_for
@@ -254,7 +260,9 @@ class Run:
             return self._backward(parts, len(batch.index))
 
         splittable = not uses_batch_statistics(self.model)
-        self.update(self.parts.run(distributed.shard(batch), backward, splittable))
+        with explaining_single_images(len(batch.index), self.plan.batch_size):
+            loss = self.parts.run(distributed.shard(batch), backward, splittable)
+        self.update(loss)
 
     def update(self, loss: float) -> None:
         """Change the parameters by their gradients, which belong to this loss."""

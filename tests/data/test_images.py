@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from reprogram.data import resized
+from reprogram.data.augmentation import pad_reflect
 from reprogram.data.images import ArrayStore, DatasetStore, FileStore, open_rgb, to_rgb
 from reprogram.data.resized import ResizedImages
 from reprogram.errors import InputError
@@ -187,3 +188,10 @@ def test_digest_sees_every_pixel_and_no_folder(tmp_path: Path) -> None:
     assert here.digest == there.digest
     Image.fromarray(pixels[1]).save(tmp_path / "there" / "a.png")
     assert here.digest != FileStore([tmp_path / "there" / "a.png"], tmp_path / "there").digest
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (0, 3, 4, 4)])
+def test_reflected_borders_are_those_of_torch(shape: tuple[int, ...]) -> None:
+    images = torch.randint(256, shape, dtype=torch.uint8)
+    expected = torch.nn.functional.pad(images.float(), (3,) * 4, mode="reflect").to(torch.uint8)
+    assert torch.equal(pad_reflect(images, 3), expected)

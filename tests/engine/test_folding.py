@@ -83,6 +83,20 @@ class Standardised(nn.Conv2d):
         return self._conv_forward(input, self.weight / self.weight.std(), self.bias)
 
 
+class Squashed(nn.BatchNorm2d):
+    """A BatchNorm whose forward does more."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return 3 * torch.tanh(super().forward(input))
+
+
+def hooked() -> nn.Module:
+    """A BatchNorm whose result a hook changes."""
+    norm = nn.BatchNorm2d(4)
+    norm.register_forward_hook(lambda module, args, result: result + 1)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), norm)
+
+
 class Branching(nn.Module):
     """A forward pass that torch.fx cannot trace."""
 
@@ -102,8 +116,18 @@ class Branching(nn.Module):
         nn.Sequential(Standardised(3, 4, 3), nn.BatchNorm2d(4)),
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)),
+        nn.Sequential(nn.Conv2d(3, 4, 3), Squashed(4)),
+        hooked(),
     ],
-    ids=["shared", "two readers", "standardised", "batch statistics", "activation between"],
+    ids=[
+        "shared",
+        "two readers",
+        "standardised",
+        "batch statistics",
+        "activation between",
+        "forward of its own",
+        "hook",
+    ],  # fmt: skip
 )
 def test_what_cannot_be_folded_stays(network: nn.Module) -> None:
     network = randomise_batchnorm(network.double())

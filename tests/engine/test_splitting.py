@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from cases import tiny_source, tiny_task
@@ -16,6 +18,7 @@ from reprogram.experiments import Cell, Result, run_cell
 from reprogram.methods import get_method
 from reprogram.model import Reprogrammed, trainable
 from reprogram.seeds import generator_for
+from reprogram.sources import load_source
 
 CPU = torch.device("cpu")
 
@@ -180,3 +183,29 @@ def test_a_training_pass_is_not_split_by_the_engine(small_memory: list[int]) -> 
         splitting.outputs(model, Batch("train", torch.arange(8)))
     with torch.no_grad():
         assert len(splitting.outputs(model, Batch("train", torch.arange(8)))) == 8
+
+
+def test_a_last_batch_of_one_image_is_explained() -> None:
+    deep = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 16),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4, 5),
+    )
+    source = load_source(
+        deep, mean=0.5, std=0.2, image_size=16, class_names=list("abcde"), head="3"
+    )
+    settings = get_method("full-finetune").settings.updated({"epochs": 1, "batch_size": 53})
+    cell = Cell("deep", "tiny", "full-finetune", settings=settings)  # 54 images to train on
+    with pytest.raises(InputError, match="batch of 1 image.*batches of 53.*another batch_size"):
+        run_cell(cell, source=source, task=tiny_task())
+
+
+def test_a_container_s_limit_is_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    whole = available_memory()
+    (tmp_path / "memory.max").write_text("5000000\n")
+    (tmp_path / "memory.current").write_text("2000000\n")
+    assert available_memory() == (None if whole is None else 3_000_000)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert whole is None or available_memory() > 3_000_000

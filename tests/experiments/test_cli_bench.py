@@ -261,6 +261,10 @@ def test_fits_of_another_directory_are_used(small: Small, tmp_path: Path) -> Non
             "KIND:SEVERITY",
         ),
         (["plan", "--source", "embedded", "--target", "digits", "--workers", "0"], "at least 1"),
+        (
+            ["run", "--source", "embedded", "--target", "digits", "--gpus", "1", "--out", "x"],
+            "belongs to --executor ray, not to process",
+        ),
         (["status", "nowhere"], "holds no grid"),
         (["report", "nowhere"], "holds no grid"),
     ],

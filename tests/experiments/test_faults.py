@@ -129,6 +129,31 @@ def test_a_damaged_fit_is_made_again_to_the_same_bits(
     assert len(warnings) == 1 and "is damaged and is made again" in warnings[0]
 
 
+def test_a_fit_that_cannot_be_read_now_is_not_thrown_away(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = small.cells(methods=["pad+ilm"])
+    store, _ = small.run(cells)
+    (entry,) = store.entries()
+    store.discard(entry.key)
+    kept = {path.name for path in store.fit_directory(entry.fit).iterdir()}
+
+    def busy(*arguments: object) -> None:
+        raise InputError("model.safetensors cannot be read") from OSError(errno.EMFILE, "Too many")
+
+    monkeypatch.setattr(directory, "load", busy)
+    store, end = small.run(cells)
+    assert end.counts["failed"] == 1
+    assert {path.name for path in store.fit_directory(entry.fit).iterdir()} == kept
+
+
+def test_what_a_killed_process_left_is_no_other_run(small: Small, tmp_path: Path) -> None:
+    (cell,) = small.cells(methods=["none+ilm"])
+    (tmp_path / ".run.json.71.0f3c2a1b.tmp").write_text("{")
+    source, task = jobs.cell_source(cell, Context()), jobs.cell_task(cell, Context())
+    assert not directory.run_in_directory(cell, tmp_path, source=source, task=task)[1]
+
+
 # What is skipped and what has failed.
 
 

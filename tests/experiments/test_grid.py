@@ -65,6 +65,31 @@ def test_key_tells_every_field_apart_but_not_a_default_from_its_absence() -> Non
     assert explicit.key("f") == cell.key("f")
 
 
+def test_equal_cells_have_one_key() -> None:
+    whole = Cell("s", "t", "pad+ilm", 1, 3, val_share=0, settings=Settings(lr=1))
+    real = Cell("s", "t", "pad+ilm", 1.0, 3, val_share=0.0, settings=Settings(lr=1.0))
+    assert whole == real and whole.key() == real.key()
+    assert Cell.from_dict(json.loads(json.dumps(whole.to_dict()))) == real
+
+
+def test_two_targets_of_one_name_are_refused(small: Small, tmp_path: Path) -> None:
+    other = write_target(tmp_path / Path(small.target).name, seed=5)
+    with pytest.raises(InputError, match="both called 'colours'"):
+        entries_of(small.cells(targets=[small.target, str(other)]), Context())
+
+
+def test_factors_are_of_published_rates(tmp_path: Path) -> None:
+    path = tmp_path / "rates.json"
+    row = {"source": "s", "target": "t", "method": "pad+ilm", "factor": 10}
+    path.write_text(json.dumps({"rates": [row]}))
+    rates = Rates(path)
+    assert rates.apply(get_method("pad+ilm").settings, "s", "t", "pad+ilm").lr == 0.1
+    with pytest.raises(InputError, match="pad\\+ilm has its own lr"):
+        product(
+            sources=["s"], targets=["t"], methods=["pad+ilm"], settings={"lr": 0.05}, rates=rates
+        )
+
+
 def test_cells_that_differ_in_test_noise_share_a_fit(small: Small) -> None:
     noises = [Noise(), Noise("blur", 1), Noise("gaussian", 2), Noise("gaussian", 2, "both")]
     cells = [*small.cells(methods=["pad+ilm"], noises=noises)]

@@ -181,7 +181,10 @@ def test_no_rows_are_an_error(tmp_path: Path):
 
 def test_the_protocol_says_what_a_p_value_accounts_for(report: dict[str, Path]):
     text = report["report.html"].read_text(encoding="utf-8")
-    assert "A p-value accounts for the spread over seeds and, as a cautious floor, for the least" in text
+    assert (
+        "A p-value accounts for the spread over seeds and, as a cautious floor, for the least"
+        in text
+    )
     assert "which all seeds share" in text
 
 

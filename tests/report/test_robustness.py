@@ -150,7 +150,9 @@ def test_the_answer_says_who_is_ahead_under_noise(tmp_path):
     far = [row | {"target": "usps", "accuracy": 0.3 + 0.01 * row["seed"]} for row in noisy_rows()]
     rows = noisy_rows() + far  # on the digits somebody is ahead, on USPS all are the same
     told = noise_answer(panels(rows))
-    assert told.startswith("Noise on test images, the mean of 6: reprogramming is ahead on digits (")
+    assert told.startswith(
+        "Noise on test images, the mean of 6: reprogramming is ahead on digits ("
+    )
     assert told.endswith("); not resolved on usps (n = 3, Holm).")
     assert noise_answer(panels(sample_rows(3))) == ""
     write_report(rows, tmp_path, title="Noise")

@@ -16,6 +16,7 @@ __all__ = ["PARTS", "Calibration"]
 
 PARTS = ("unprompted", "gain", "probe", "centroid")
 NUMBERS = ("intercept", *PARTS, "error", "pairs")
+MADE = ("method", "images", "mapping_images", "training", "epochs", "n_train")
 SHIPPED = "calibrations.json"  # beside this module: calibrations by method
 
 
@@ -33,6 +34,7 @@ class Calibration:
         mapping_images: Of the mappings behind it; None does not say.
         training: What the accuracies were reached by, such as "15 epochs on up to 1,800 images".
         epochs: Of these trainings where all had the same; None does not say.
+        n_train: The most images that one of them had; None does not say.
     """
 
     intercept: float
@@ -47,6 +49,7 @@ class Calibration:
     mapping_images: int | None = None
     training: str | None = None
     epochs: int | None = None
+    n_train: int | None = None
 
     @classmethod
     def read(cls, path: Path) -> Calibration:
@@ -76,9 +79,7 @@ class Calibration:
         if not all(map(math.isfinite, numbers.values())):
             raise InputError("holds a number that is not finite.")
         pairs = int(numbers.pop("pairs"))
-        made = {
-            n: values.get(n) for n in ("method", "images", "mapping_images", "training", "epochs")
-        }
+        made = {n: values.get(n) for n in MADE}
         return cls(pairs=pairs, **numbers, **made)  # type: ignore[arg-type]
 
     @classmethod

@@ -269,7 +269,7 @@ def _kind(kind: str, n: int, k: int, max_memory: int) -> str:
         kind = "full" if n * k <= LARGEST_FULL and size("full") <= max_memory else "trace"
     require_memory(
         size(kind), max_memory, f"ridge regression on the {kind} kernel of {n:,} images, k = {k},",
-        "Take fewer images, or kind=trace.",
+        "Take fewer images" + (", or kind=trace." if kind == "full" else "."),
     )  # fmt: skip
     return kind
 

@@ -50,22 +50,28 @@ def distance(
         replicates: Half-samples behind an interval; 0 gives none.
         seed: Of the choice of images and of the half-samples.
     """
-    from reprogram.environment import resolve_device
-
     names = _chosen(metrics, common)
     options: dict[str, Any] = {
         "images": images, "split": split, "replicates": replicates, "seed": seed,
     }  # fmt: skip
     if results is not None and first is None and second is None:
-        source = open_source(features, common).to(resolve_device(common.device))
+        source = _features(features, common)
         _of_grid(results, features, source, names, options, common)
     elif results is None and first is not None and second is not None:
-        source = open_source(features, common).to(resolve_device(common.device))
+        source = _features(features, common)
         _of_two(first, second, features, source, names, common, **options)
     else:
         raise InputError(
             "distance takes two sets, --first and --second, or the --results of a grid."
         )
+
+
+def _features(spec: str, common: Common) -> Source:
+    """The network whose features are compared, where it computes."""
+    from reprogram.environment import resolve_device
+    from reprogram.sources import resolve_seeded
+
+    return open_source(resolve_seeded(spec, None), common).to(resolve_device(common.device))
 
 
 def _of_grid(

@@ -37,8 +37,8 @@ def doctor(
         rows = flop_rows(names, size, weights, download)
         result({"engines": rows}, flop_table(rows), json)
         return
-    if source is not None or size is not None:
-        raise InputError("--source and --size belong to --engine. Add --engine.")
+    if source is not None or size is not None or weights is not None or download:
+        raise InputError("--source, --size, --weights and --download need --engine. Add --engine.")
     from reprogram.cli.checkup import check_up
 
     findings = check_up()

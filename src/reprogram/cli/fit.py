@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -188,6 +189,12 @@ def evaluate(
     target = target or target_of(directory, model)
     task = open_target(target, common)
     cut = split == "val" and not task.has("val")
+    if not cut and task.name == model.record["target"] and _has_changed(model, task):
+        note(
+            f"the images of {task.name} are not those that the model was fitted to: the {split} split "
+            "may hold others, and where it is cut from one folder, training images",
+            common.quiet,
+        )
     images = held_out(model, task) if cut else task.split(split)
     found = replace(score(model, images), split=split)
     document = found.to_dict() | {"model": str(directory), "target": target}
@@ -200,13 +207,26 @@ def held_out(model: Reprogrammed, task: TargetTask) -> Split:
 
     run = model.record
     assert run is not None
+    if _has_changed(model, task):
+        raise InputError(
+            f"target {task.name!r} is not what the run was fitted to, so its validation images "
+            "cannot be found again. Use --split test or train."
+        )
     share = run["val_share"]
-    _, name, index = trial_images(task, run["data_fraction"], run["seed"], share, run["train_pool"])
+    then = copy.copy(task)
+    then.name = run["target"]  # splits go by the name that it had then
+    _, name, index = trial_images(then, run["data_fraction"], run["seed"], share, run["train_pool"])
     if not len(index):
         raise InputError(
             f"the run had no validation images (val_share {share:g}). Use --split test or train."
         )
     return task.split(name).subset(index)
+
+
+def _has_changed(model: Reprogrammed, task: TargetTask) -> bool:
+    """Whether a target is not, image by image, the one that a model was fitted to."""
+    run = model.record or {}
+    return bool(run.get("target_fingerprint", task.fingerprint) != task.fingerprint)
 
 
 def predict(

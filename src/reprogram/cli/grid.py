@@ -158,15 +158,19 @@ def context_of(place: Place, out: Path | None, *, test: bool = True) -> Context:
 
 
 def workers_of(place: Place) -> int:
-    """Jobs at a time."""
+    """Jobs at a time: by default one a core, on a GPU one, whose memory they would share."""
     import os
+
+    from reprogram.environment import resolve_device
 
     if place.workers is not None:
         if place.workers < 1:
             raise InputError(f"--workers must be at least 1, got {place.workers}.")
         return place.workers
+    if place.executor != "process" or resolve_device(place.device).type != "cpu":
+        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // place.threads) if place.executor == "process" else 1
+    return max(1, (cores or 1) // place.threads)
 
 
 def executor_of(place: Place, out: Path) -> Executor:
@@ -174,6 +178,12 @@ def executor_of(place: Place, out: Path) -> Executor:
     from reprogram.experiments.executors import EXECUTORS
 
     options: dict[str, Any] = {"workers": workers_of(place)}
+    for name, value, of in (
+        ("--ray-address", place.ray_address, "ray"), ("--gpus", place.gpus, "ray"),
+        ("--slurm", place.slurm, "slurm"),
+    ):  # fmt: skip
+        if value and place.executor != of:
+            raise InputError(f"{name} belongs to --executor {of}, not to {place.executor}.")
     if place.executor == "ray":
         options |= {"address": place.ray_address, "gpus": place.gpus}
     if place.executor == "slurm":

@@ -66,11 +66,13 @@ def ntk(
     """
     from reprogram.analysis.forecast import forecast
     from reprogram.environment import resolve_device
+    from reprogram.figures import check_picture
     from reprogram.methods import get_method
     from reprogram.progress import bar
     from reprogram.settings import Settings
     from reprogram.sources import resolve_seeded
 
+    picture = out and check_picture(out)
     settings = get_method(method).settings.updated(Settings.parse(set_))
     fit = _calibration(calibration, method, images, mapping_images)
     spec = resolve_seeded(source, source_seed)
@@ -96,7 +98,7 @@ def ntk(
             f"{task.name} has too few images for the calibration, which was made for {other}", quiet
         )
         fit = None
-    picture = out or Path(f"ntk-{task.name}-{method}.png".replace("/", "-"))
+    picture = picture or Path(f"ntk-{task.name}-{method}.png".replace("/", "-"))
     _draw(found, task.name, by_trace, picture)
     seconds = time.perf_counter() - began
     document: dict[str, Any] = found.to_dict() | {
@@ -115,10 +117,17 @@ def ntk(
     command = ["reprogram", "fit", "--source", spec, "--target", target, "--method", method]
     command += ["--epochs", str(fit.epochs)] if fit and fit.epochs else []
     command += ["--seed", str(seed)] if seed else []
-    command += ["--train-pool", str(train_pool)] if train_pool else []
+    pool = train_pool or (_pool_of(fit, len(task.train), val_share) if fit else None)
+    command += ["--train-pool", str(pool)] if pool else []
     command += ["--val-share", f"{val_share:g}"] if val_share != 0.1 else []
     command += ["--set", *set_] if set_ else []
     result(document, _text(found, fit, picture, seconds, shlex.join(command)), common.json)
+
+
+def _pool_of(fit: Calibration, images: int, val_share: float) -> int | None:
+    """The pool that trains on as many images as the calibration's trainings; None takes all."""
+    pool = None if fit.n_train is None else round(fit.n_train / (1 - val_share))
+    return pool if pool and pool < images else None
 
 
 def _calibration(

@@ -102,6 +102,7 @@ def _write(found: Evaluation, out: Path) -> None:
     epochs = {row["epochs"] for row in found.pairs.rows}
     made |= {
         "training": found.pairs.training, "epochs": epochs.pop() if len(epochs) == 1 else None,
+        "n_train": found.pairs.n_train,
     }  # fmt: skip
     write_json(out / "calibration.json", asdict(found.calibration) | made)
     save(_picture(found), out / "prediction")

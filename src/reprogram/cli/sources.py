@@ -90,6 +90,8 @@ def train_source(
     set_up(common)
     if world() > 1:
         raise InputError("train-source runs in one process. Start it without torchrun.")
+    if common.weights is not None and extractor is None:
+        raise InputError("--weights belongs to --extractor: a source is trained from scratch.")
     recipe = recipe_for(
         architecture, epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay,
         augment=augment, precision=precision, seed=seed, optimizer=optimizer, schedule=schedule,
@@ -160,8 +162,9 @@ def evaluate_source(
     """
     from reprogram.environment import resolve_device
     from reprogram.source_training import evaluate_source as score
-    from reprogram.sources import embedded_directory, training_record
+    from reprogram.sources import embedded_directory, resolve_seeded, training_record
 
+    source = resolve_seeded(source, None)
     body = open_source(source, common)
     spec = target
     directory = embedded_directory() if source == "embedded" else Path(source)

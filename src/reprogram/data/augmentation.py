@@ -62,4 +62,8 @@ class Augmentation:
 
 def pad_reflect(images: UInt8[Tensor, "n 3 h w"], width: int) -> UInt8[Tensor, "n 3 h2 w2"]:
     """Mirror `width` pixels around every image, so that a random crop never shows black."""
-    return F.pad(images.float(), (width,) * 4, mode="reflect").to(torch.uint8)
+    rows, columns = (
+        F.pad(torch.arange(float(n))[None], (width, width), mode="reflect").long().flatten()
+        for n in images.shape[-2:]
+    )
+    return images[..., rows, :][..., columns]  # by index: in float32 a large set would not fit

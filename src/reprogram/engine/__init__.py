@@ -14,7 +14,12 @@ from reprogram.engine.feature_store import FeatureStore
 from reprogram.engine.folded import FoldedEngine, for_inference, is_frozen_network
 from reprogram.engine.memory import require_memory
 from reprogram.engine.plain import PlainEngine
-from reprogram.engine.splitting import Parts, SplittingEngine, uses_batch_statistics
+from reprogram.engine.splitting import (
+    Parts,
+    SplittingEngine,
+    explaining_single_images,
+    uses_batch_statistics,
+)
 from reprogram.engine.store import StoreEngine
 from reprogram.engine.windowed import WindowEngine
 from reprogram.errors import InputError, unknown
@@ -32,6 +37,7 @@ __all__ = [
     "StoreEngine",
     "WindowEngine",
     "choose_engine",
+    "explaining_single_images",
     "for_inference",
     "require_memory",
     "uses_batch_statistics",

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from reprogram.engine.feature_file import file_size, read_matrix, write_matrix
 from reprogram.errors import InputError
-from reprogram.files import disk_full
+from reprogram.files import disk_full, is_leftover
 
 __all__ = ["FeatureStore"]
 
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # What the headers of a run's few files need at most.
 _HEADERS = 1 << 14
+_ABANDONED = 6 * 3600  # seconds after which nobody goes on with a half-written file
 _FILE = re.compile(r"[0-9a-f]{64}\.safetensors")
 
 
@@ -113,7 +115,10 @@ class FeatureStore:
             held -= dropped.numel() * dropped.element_size()
 
     def _free_disk(self, directory: Path, size: int) -> None:
-        """Remove the files read least recently; whoever maps one keeps what it maps."""
+        """Remove the files read least recently; whoever maps one keeps what it maps.
+
+        What a killed process left half written goes first.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         used, held = [], 0
         for path in directory.iterdir():
@@ -124,6 +129,8 @@ class FeatureStore:
                     continue
                 used.append((state.st_mtime_ns, path, state.st_size))
                 held += state.st_size
+            elif is_leftover(path) and _age(path) > _ABANDONED:
+                path.unlink(missing_ok=True)
         for _, path, bytes_ in sorted(used):
             if held + size <= self.disk_limit:
                 break
@@ -131,6 +138,14 @@ class FeatureStore:
             held -= bytes_
         for key in [key for key in self._entries if not self._path(key).exists()]:
             del self._entries[key]  # a mapped file takes its space as long as it is mapped
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written to; 0 for one that is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _stacked(blocks: Iterable[Tensor], shape: tuple[int, int]) -> Tensor:

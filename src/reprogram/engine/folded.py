@@ -30,7 +30,7 @@ def folded_source(source: Source) -> NetworkSource:
         fold(source.network).network, mean=source.mean, std=source.std,
         image_size=source.image_size, class_names=source.class_names, name=source.name,
         head=source.head,
-    )  # fmt: skip
+    ).to(source.mean)  # fmt: skip
 
 
 def for_inference(source: Source) -> Source:

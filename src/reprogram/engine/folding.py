@@ -99,12 +99,32 @@ def _pairs(network: nn.Module) -> list[tuple[str, str]]:
 
 
 def _foldable(module: nn.Module) -> bool:
-    return isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+    return is_batchnorm(module) and not module._forward_hooks and not module._forward_pre_hooks
+
+
+@torch.no_grad()
+def is_batchnorm(module: object) -> bool:
+    """Whether an eval-mode module is BatchNorm, or timm's with an activation behind it.
+
+    A class with a `forward` of its own is called to see what it does.
+    """
+    if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None:
+        return False
+    if type(module).forward is nn.BatchNorm2d.forward:
+        return True
+    if module.running_mean.is_meta:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((2, module.num_features, 4, 4), generator=generator).to(module.running_mean)
+    plain = nn.functional.batch_norm(
+        x, module.running_mean, module.running_var, module.weight, module.bias, eps=module.eps
+    )
+    return torch.allclose(module(x), _after(module)(plain), rtol=1e-4, atol=1e-5)
 
 
 def _plain_weight(module: nn.Module) -> bool:
     """Whether the layer is linear in its `weight` and adds its `bias`, checked by calling it."""
-    if not isinstance(module, nn.Conv2d) or module.weight.is_meta:
+    if not isinstance(module, nn.Conv2d) or module.weight.is_meta or module._forward_hooks:
         return False
     if type(module).forward is nn.Conv2d.forward:
         return not nn.utils.parametrize.is_parametrized(module) and not module._forward_pre_hooks

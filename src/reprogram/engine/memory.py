@@ -19,6 +19,8 @@ from reprogram.model import Reprogrammed, trainable
 
 __all__ = ["available_memory", "require_memory", "step_memory"]
 
+CGROUP = Path("/sys/fs/cgroup")
+
 # Gradient, Adam's two moments, the copy of the best state.
 _COPIES = 4
 # Networks hold up to a few hundred times their input: what is far from the limit is not measured.
@@ -72,13 +74,20 @@ def step_memory(model: Reprogrammed, engine: Engine, batch: Batch) -> tuple[int,
 
 
 def available_memory() -> int | None:
-    """Bytes that can be used without swapping; None where the system does not tell."""
+    """Bytes that can be used without swapping; None where the system does not tell.
+
+    In a container with a limit of its own (cgroup, version 2) what that leaves, if it is less.
+    """
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         (kibibytes,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError):
         return None
-    return 1024 * int(kibibytes)
+    try:
+        limit, used = (int((CGROUP / f"memory.{n}").read_text()) for n in ("max", "current"))
+    except (OSError, ValueError):  # no container, or "max": no limit
+        return 1024 * int(kibibytes)
+    return min(1024 * int(kibibytes), max(0, limit - used))
 
 
 def _first(batch: Batch, n: int) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -16,7 +17,7 @@ from reprogram.engine.base import Engine
 from reprogram.errors import InputError
 from reprogram.model import Reprogrammed
 
-__all__ = ["Parts", "SplittingEngine", "uses_batch_statistics"]
+__all__ = ["Parts", "SplittingEngine", "explaining_single_images", "uses_batch_statistics"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,28 @@ def uses_batch_statistics(model: nn.Module) -> bool:
     """
     norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
     return any(norm.training or norm.running_mean is None for norm in norms)
+
+
+@contextmanager
+def explaining_single_images(batch: int, batch_size: int) -> Iterator[None]:
+    """Say what is wrong where BatchNorm has one value a channel to normalise.
+
+    Args:
+        batch: Images of the batch.
+        batch_size: That the run was asked for.
+
+    Raises:
+        InputError: In place of torch's ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"a batch of {batch} image (the rest of an epoch in batches of {batch_size}) leaves "
+            "BatchNorm one value a channel, on maps of one pixel. Choose another batch_size."
+        ) from error
 
 
 def _split(batch: Batch, size: int | None) -> Iterator[Batch]:

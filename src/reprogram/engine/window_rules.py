@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
+from reprogram.engine.folding import is_batchnorm
 from reprogram.engine.tracing import operation
 from reprogram.engine.window_autograd import convolve_first, frame, inside
 from reprogram.engine.window_geometry import Box, Slide
@@ -274,9 +275,7 @@ def _is_pointwise(
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         return dim in (1, -3) and len(windowed) == len(node.all_input_nodes)
     if node.op == "call_module":
-        if isinstance(call, nn.BatchNorm2d):
-            return call.running_mean is not None
-        return type(call) in _POINTWISE_MODULES
+        return type(call) in _POINTWISE_MODULES or is_batchnorm(call)
     table = _POINTWISE_METHODS if node.op == "call_method" else _POINTWISE_FUNCTIONS
     return node.target in table
 

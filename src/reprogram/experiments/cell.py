@@ -58,6 +58,8 @@ class Cell:
         for name in ("train_pool", "test_pool"):
             if (count := getattr(self, name)) is not None and count < 1:
                 raise InputError(f"{name} must be at least 1 image, got {count}.")
+        for name in ("data_fraction", "val_share"):  # 1 and 1.0 are one cell, with one key
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
     def fit(self) -> Cell:

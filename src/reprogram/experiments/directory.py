@@ -18,7 +18,7 @@ from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.run import identity_of, run_cell
 from reprogram.experiments.work import with_training_seconds
-from reprogram.files import write_json
+from reprogram.files import is_leftover, write_json
 from reprogram.model import Reprogrammed
 from reprogram.sources import Source
 
@@ -49,7 +49,7 @@ def run_in_directory(
         source: The cell's source.
         task: The cell's target.
         target: What loads the target again; None is its name.
-        overwrite: Whether a run of other settings in `out` is removed first.
+        overwrite: Whether a run in `out` that is another, or damaged, is removed first.
         mend: Whether what is in `out` and is not this run, whole or unfinished, is removed.
         on_start: Called when everything is checked and training begins.
         options: Passed to :func:`run_cell`.
@@ -62,19 +62,20 @@ def run_in_directory(
     """
     identity = identity_of(cell, source, task)
     checkpoint = out / "checkpoint.pt"
-    replaced = overwrite and (out / "run.json").exists()
+    replaced = False
     try:
-        if not replaced:
-            _check_free(out, identity, cell)
-            if (out / "result.json").exists():
-                return _finished(out, source, options.get("device", "auto")), True
-        if mend:
+        _check_free(out, identity, cell)
+        if (out / "result.json").exists():
+            return _finished(out, source, options.get("device", "auto")), True
+        if mend or overwrite:
             load_checkpoint(checkpoint, identity)
     except (ValueError, KeyError, TypeError) as error:  # InputError, or what damage leads to
-        if not mend:
-            raise
-        logger.warning("%s is damaged and is made again: %s", out, error)
-        shutil.rmtree(out)
+        replaced = overwrite and (out / "run.json").exists()
+        if not replaced:
+            if not mend or _is_passing(error.__cause__):
+                raise
+            logger.warning("%s is damaged and is made again: %s", out, error)
+            shutil.rmtree(out)
     distributed.barrier()
 
     def begin() -> None:  # bad input has been refused by now, and has changed nothing
@@ -94,6 +95,11 @@ def run_in_directory(
         write_json(out / "result.json", result.row)
         checkpoint.unlink(missing_ok=True)
     return result.model, False
+
+
+def _is_passing(cause: BaseException | None) -> bool:
+    """Whether a file could not be read now and may be whole: no memory, no handle, no permission."""
+    return isinstance(cause, MemoryError | OSError) and not isinstance(cause, FileNotFoundError)
 
 
 _OURS = (
@@ -149,7 +155,7 @@ def _check_free(out: Path, identity: str, cell: Cell) -> None:
                 f"{out} holds another run: {differs}. "
                 "Name another directory by --out, or replace it by --overwrite."
             )
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and not all(map(is_leftover, out.iterdir())):
         raise InputError(f"--out {out} is not empty and holds no run. Give another directory.")
 
 

@@ -143,7 +143,16 @@ class Rates:
         """The settings with all rates of the method times the factor chosen for this pair.
 
         A variant that was not tuned itself takes the factor of the method that it varies.
+
+        Raises:
+            InputError: The settings have rates of their own, which the factor was not chosen for.
         """
+        published = get_method(method).settings
+        if own := [n for n in RATE_FIELDS if getattr(settings, n) != getattr(published, n)]:
+            raise InputError(
+                f"{method} has its own {', '.join(own)}, and {self.path} chooses factors of the "
+                "published rates. Leave out one or the other."
+            )
         base = method.partition("@")[0]
         factor = self._factors.get((source, target, method))
         factor = self._factors.get((source, target, base)) if factor is None else factor
@@ -187,14 +196,22 @@ def entries_of(cells: Iterable[Cell], context: Context, origin: str = COMMAND_LI
     """The cells with their keys, which name data and weights by fingerprint.
 
     Raises:
-        InputError: A source or target that cannot be loaded, or a cell that is there twice.
+        InputError: A source or target that cannot be loaded, a cell that is there twice, or two
+            targets of one name, which a report could not tell apart.
     """
     entries: dict[str, Entry] = {}
+    prints: dict[str, tuple[str, str]] = {}
     for cell in cells:
         get_method(cell.method)
         source, task = cell_source(cell, context), cell_task(cell, context)
         key = identity_of(cell, source, task)[:KEY_LENGTH]
         fit = identity_of(cell.fit, source, task)[:KEY_LENGTH]
+        other, known = prints.setdefault(task.name, (cell.target, task.fingerprint))
+        if known != task.fingerprint:
+            raise InputError(
+                f"targets {other!r} and {cell.target!r} are both called {task.name!r} and are not the "
+                "same images. Rename one: the name is what rows and splits go by."
+            )
         if key in entries:
             raise InputError(f"the grid holds a cell twice: {cell}. Every cell is run once.")
         entries[key] = Entry(key, fit, cell, task.name, origin)

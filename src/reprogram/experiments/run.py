@@ -294,7 +294,7 @@ def pool_pays(pool: int | None, split: int, *, stored: bool) -> bool:
 @lru_cache(maxsize=2)
 def _cut(split: Split, index: bytes) -> Split:
     """Some images of a split, resized once for the cells of a trial that follow each other."""
-    return split.subset(np.frombuffer(index, np.int64))
+    return split.subset(np.frombuffer(index, np.int64).copy())  # a view would be read-only
 
 
 def identity_of(cell: Cell, source: Source, task: TargetTask) -> str:

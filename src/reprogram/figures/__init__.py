@@ -14,7 +14,14 @@ from reprogram.figures.mappings import mapping_picture
 from reprogram.figures.prompts import Examples, choose_examples, prompt_picture
 from reprogram.figures.show import show_figure
 from reprogram.figures.spectrum import SpectrumLine, spectrum_picture
-from reprogram.figures.style import inline_svg, method_style, png_bytes, save, svg_text
+from reprogram.figures.style import (
+    check_picture,
+    inline_svg,
+    method_style,
+    png_bytes,
+    save,
+    svg_text,
+)
 
 __all__ = [
     "Examples",
@@ -22,6 +29,7 @@ __all__ = [
     "Point",
     "SpectrumLine",
     "accuracy_curve",
+    "check_picture",
     "choose_examples",
     "distance_scatter",
     "inline_svg",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reprogram.errors import InputError
+from reprogram.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["GRID", "INK", "MUTED", "PAPER", "LineStyle", "inline_svg", "method_style", "save"]
-__all__ += ["new_figure", "png_bytes", "styled", "svg_text"]
+__all__ += ["check_picture", "new_figure", "png_bytes", "styled", "svg_text"]
+
+KINDS = (".png", ".svg")  # of files
 
 # Okabe and Ito (2008), "Color universal design", without their yellow: too pale on white.
 ORANGE, SKY, GREEN, BLUE = "#e69f00", "#56b4e9", "#009e73", "#0072b2"
@@ -190,27 +191,21 @@ def save(figure: Figure, path: str | Path, *, dpi: float = 160.0) -> list[Path]:
     Raises:
         InputError: For another suffix.
     """
-    path = Path(path)
-    if path.suffix not in ("", ".png", ".svg"):
-        raise InputError(f"picture {path.name!r} must end in .png or .svg, or in neither for both.")
-    written = []
-    for suffix in [path.suffix] if path.suffix else [".png", ".svg"]:
-        data = png_bytes(figure, dpi=dpi) if suffix == ".png" else svg_text(figure).encode()
-        written.append(write_atomically(path.with_suffix(suffix), data))
+    path = check_picture(path)
+    written = [path.with_suffix(suffix) for suffix in ([path.suffix] if path.suffix else KINDS)]
+    for file in written:
+        data = png_bytes(figure, dpi=dpi) if file.suffix == ".png" else svg_text(figure).encode()
+        write_bytes(file, data)
     return written
 
 
-def write_atomically(path: Path, data: bytes) -> Path:
-    """Put ``data`` at ``path`` in one step, so that no reader ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp makes files that only their owner reads; these are made to be shared.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def check_picture(path: str | Path) -> Path:
+    """The path of a picture that can be written.
+
+    Raises:
+        InputError: For another suffix.
+    """
+    path = Path(path)
+    if path.suffix not in ("", *KINDS):
+        raise InputError(f"picture {path.name!r} must end in .png or .svg, or in neither for both.")
     return path

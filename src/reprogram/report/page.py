@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from reprogram.errors import InputError
-from reprogram.figures.style import save, write_atomically
+from reprogram.figures.style import save
+from reprogram.files import write_text
 from reprogram.report import (
     view_distance,
     view_figures,
@@ -86,7 +87,9 @@ def write_report(
         **content.files,
     }
     out_dir = Path(out_dir)
-    files = {name: write_atomically(out_dir / name, text.encode()) for name, text in texts.items()}
+    files = {name: out_dir / name for name in texts}
+    for name, text in texts.items():
+        write_text(files[name], text)
     for path in save(view_map.picture(content.views[0], content.choices), out_dir / "map"):
         files[path.name] = path
     return files

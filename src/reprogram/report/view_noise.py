@@ -152,17 +152,16 @@ def _images(group: NoiseGroup) -> str:
 
 def _summary_table(group: NoiseGroup, scores: Scores) -> TextTable:
     """Every method over all shared noises, the most robust first; those without a ratio last."""
-    found = []
+    found: dict[str, tuple[float, float, list[str]]] = {}
     for method, runs in scores.accuracy.items():
         if runs:
-            ratios = list(scores.robustness[method].values())
-            kept = summarise(ratios) if ratios else None
-            accuracy = summarise(list(runs.values()))
-            found.append((method, group.clean_entry(method).summary, accuracy, kept))
-    found.sort(key=lambda line: (-line[3].mean if line[3] else 0.0, -line[2].mean, line[0]))
+            accuracy, ratios = summarise(list(runs.values())), scores.robustness[method]
+            kept = summarise(list(ratios.values())) if ratios else None
+            shown = (group.clean_entry(method).summary, accuracy, kept)
+            cells = [*(percent(s) if s else "–" for s in shown), str(accuracy.n)]
+            found[method] = (-kept.mean if kept else 0.0, -accuracy.mean, cells)
     lines = [
-        [method, *(percent(s) if s else "–" for s in numbers), str(numbers[1].n)]
-        for method, *numbers in found
+        [method, *found[method][2]] for method in sorted(found, key=lambda m: (found[m][:2], m))
     ]
     heads = ["method", "clean accuracy", "accuracy under noise", "relative robustness", "n"]
     return TextTable(f"{group_title(group)}: mean over {len(scores.noises)}", heads, lines)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from reprogram.checkpoint import load_checkpoint
 from reprogram.data import Split, TargetTask
 from reprogram.errors import InputError
 from reprogram.evaluation import in_batches
@@ -97,20 +98,29 @@ def train_source(
         identity |= {"model_args": model_args}
     if extractor is not None:
         identity |= {"extractor": extractor.fingerprint}
-    if (out / "config.json").exists() and not overwrite:
-        return _finished(out, identity | {"half": half})
-    checkpoint = out / "checkpoint.pt"
-    if overwrite:
-        checkpoint.unlink(missing_ok=True)
+    checkpoint, known = out / "checkpoint.pt", json.dumps(identity, sort_keys=True)
+    stale = False
+    try:
+        if (out / "config.json").exists():
+            return _finished(out, identity | {"half": half})
+        if overwrite:
+            load_checkpoint(checkpoint, known)
+    except InputError:
+        if not overwrite:
+            raise
+        stale = True
     splits = task.train.subset(index), task.split(val_split).subset(val_index)
     if extractor is None:
         data = _of_pixels(*splits, size)
     else:
         _check_maps(extractor, len(index) + len(val_index), max_memory)
         data = _of_maps(*splits, extractor, device, on_maps)
+    if stale:  # nothing is refused any more; what is interrupted from here on is taken up again
+        for name in ("config.json", "checkpoint.pt"):
+            (out / name).unlink(missing_ok=True)
     network, progress = train_network(
         lambda: create_network(recipe.architecture, task.num_classes, model_args),
-        data.train, data.prepare, recipe, checkpoint, json.dumps(identity, sort_keys=True),
+        data.train, data.prepare, recipe, checkpoint, known,
         validation=data.val if len(val_index) else None, device=device, on_batch=on_batch,
     )  # fmt: skip
     network = network.cpu()

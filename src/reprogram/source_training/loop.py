@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from reprogram.checkpoint import load_checkpoint, save_checkpoint
 from reprogram.data.augmentation import Augmentation, pad_reflect
+from reprogram.engine.splitting import explaining_single_images
 from reprogram.errors import InputError
 from reprogram.seeds import generator_for, seed_for
 from reprogram.sources.depth import DEPTH_NETWORKS
@@ -232,7 +233,8 @@ def _train_epoch(
         if not recipe.augmentation.is_identity:
             drawn = recipe.augmentation.draw(len(index), draws)
             batch = recipe.augmentation.render(batch, drawn)
-        logits = _logits(model, prepare(batch.to(device)), recipe)
+        with explaining_single_images(len(index), recipe.batch_size):
+            logits = _logits(model, prepare(batch.to(device)), recipe)
         loss = _loss(logits, examples.labels[index].to(device), recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

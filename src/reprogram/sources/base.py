@@ -31,9 +31,11 @@ class Source(nn.Module, ABC):
 
     Attributes:
         differentiable: Whether logits carry a gradient to the input.
+        variant: What the name does not tell: another head, the layers of a module of one's own.
     """
 
     differentiable: bool = True
+    variant: str = ""
     mean: Tensor
     std: Tensor
 
@@ -134,9 +136,9 @@ class Source(nn.Module, ABC):
 
 
 def preprocessing_of(source: Source) -> str:
-    """Canvas, mean and standard deviation as text: the same weights with others are another source."""
+    """Canvas, mean, standard deviation and variant: the same weights with others are another source."""
     mean, std = source.mean.flatten().tolist(), source.std.flatten().tolist()
-    return f"{source.image_size} px, mean {mean}, std {std}"
+    return f"{source.image_size} px, mean {mean}, std {std}{source.variant}"
 
 
 class NetworkSource(Source):

@@ -84,7 +84,10 @@ def resolve_seeded(spec: str, source_seed: int | None) -> str:
         return f"{spec}/seed-{seeds[0]}" if seeds else spec
     listed = ", ".join(map(str, seeds)) or "none"
     if source_seed is None:
-        raise InputError(f"source {spec!r} was trained with seeds {listed}. Choose a source seed.")
+        raise InputError(
+            f"source {spec!r} was trained with seeds {listed}. Choose a source seed, or name one of "
+            f"them: {spec}/seed-{seeds[0]}."
+        )
     if source_seed not in seeds:
         raise InputError(
             f"source {spec!r} has no training with seed {source_seed}. It has: {listed}. Train it "

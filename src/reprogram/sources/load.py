@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -97,7 +99,20 @@ def load_source(
     source = dataclasses.replace(parts, **given).source()
     if isinstance(spec, nn.Module):
         _try(source)
+        source.variant = f", head {source.head}, layers {_layers(spec)}"
+    elif source.head != parts.head:
+        source.variant = f", head {source.head}"
     return source if device is None else source.to(device)
+
+
+def _layers(network: nn.Module) -> str:
+    """A hash of a network's layers, without the addresses that some of them print.
+
+    >>> _layers(nn.ReLU()) == _layers(nn.ReLU()), _layers(nn.ReLU()) == _layers(nn.GELU())
+    (True, False)
+    """
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(network))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _by_name(

@@ -15,7 +15,7 @@ from reprogram.data import TargetTask
 from reprogram.errors import InputError
 from reprogram.experiments.results import Entry
 from reprogram.files import write_json
-from reprogram.sources import Source, resolve_seeded, training_record
+from reprogram.sources import Source, preprocessing_of, resolve_seeded, training_record
 
 __all__ = ["GridPair", "distance_document", "grid_pairs"]
 
@@ -146,7 +146,9 @@ def distance_document(
         name, *sets = job
         on_step(f"{name}  {sets[0]}, {sets[1]}")
         prints = [splits[one].fingerprint for one in sets]
-        key = _key(*job, *prints, features.fingerprint, n, replicates, seed)
+        key = _key(
+            *job, *prints, features.fingerprint, preprocessing_of(features), n, replicates, seed
+        )
         if key not in known:
             first, second = (samples[one] for one in sets)
             measured = measure(first, second, [name], replicates=replicates, seed=seed)[name]

@@ -178,7 +178,8 @@ def _dense(jacobian: Jacobian, x: Tensor, x2: Tensor | None, kind: str, work: Wo
     entries = n1 * n2 * (k * k if kind == "full" else 1)
     require_memory(
         8 * entries, work.max_memory, f"the {kind} kernel of {n1:,} x {n2:,} examples, k = {k},",
-        "Take fewer examples, kind=trace, or the dual route, whose memory does not grow with n.",
+        f"Take fewer examples, {'kind=trace, ' if kind == 'full' else ''}or the dual route, whose "
+        "memory does not grow with n.",
     )  # fmt: skip
     note = _note(kind, k)
     with tempfile.TemporaryDirectory(prefix="ntk-") as scratch:

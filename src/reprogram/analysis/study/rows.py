@@ -84,11 +84,16 @@ class Pairs:
         self.left_out = sorted({name for p in predictors for name in p} - set(self.features))
 
     @property
+    def n_train(self) -> int:
+        """The most images that one of the trainings had."""
+        return max(int(row["n_train"]) for row in self.rows)
+
+    @property
     def training(self) -> str:
         """What the outcomes are those of, such as "15 epochs on up to 1,800 images"."""
         epochs = sorted({int(row["epochs"]) for row in self.rows})
         span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-        return f"{span} epochs on up to {max(row['n_train'] for row in self.rows):,} images"
+        return f"{span} epochs on up to {self.n_train:,} images"
 
     def outcome(self, name: str) -> Float[ndarray, " rows"]:
         """Trained "accuracy", or its "gain" over the unprompted mapping; both on test images."""
