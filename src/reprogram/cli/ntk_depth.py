@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reprogram.cli.options import Common, Shared
 from reprogram.cli.output import note, result
-from reprogram.cli.trainings import open_trainings
+from reprogram.cli.trainings import measured, open_trainings
 from reprogram.errors import InputError
-
-if TYPE_CHECKING:
-    from reprogram.experiments.jobs import Context
-    from reprogram.experiments.results import Entry
 
 __all__ = ["ntk_depth"]
 
@@ -42,8 +39,8 @@ def ntk_depth(
     """
     from dataclasses import asdict
 
-    from reprogram.analysis.depth import choices_of, claims_of, markdown, text
-    from reprogram.analysis.study import write_csv
+    from reprogram.analysis.depth import choices_of, claims_of, markdown, measure_point, text
+    from reprogram.analysis.study import StudyRows, write_csv
     from reprogram.figures import save
     from reprogram.files import write_json, write_text
 
@@ -55,7 +52,15 @@ def ntk_depth(
         raise InputError(f"{results} holds no finished training. Run configs/depth.py first.")
     quiet = common.quiet or common.json
     note(f"reprogram ntk-depth   {len(done)} trainings, {len(whole) - len(done)} missing", quiet)
-    points = _measured(done, out, context, images, quiet)
+    jobs = [
+        (
+            entry.key, f"{entry.cell.source} -> {row['target']}",
+            partial(measure_point, entry.cell, row, context, images=images),
+        )
+        for entry, row in done
+    ]  # fmt: skip
+    kept = StudyRows(out / "rows", {"images": images, "precision": "float64"})
+    points = measured(kept, jobs, "spectra", quiet)
     write_csv(out / "rows.csv", points)
     write_text(out / "claims.md", markdown(points))
     claims = [asdict(claim) | {"verdict": claim.verdict} for claim in claims_of(points)]
@@ -71,29 +76,6 @@ def ntk_depth(
     save(_picture(points), out / "depth")
     lines = [text(points), f"{len(done)} of {len(whole)} cells   kept in {out}"]
     result(document | {"out": str(out)}, "\n".join(lines), common.json)
-
-
-def _measured(
-    done: list[tuple[Entry, dict[str, Any]]], out: Path, context: Context, images: int, quiet: bool
-) -> list[dict[str, Any]]:
-    """The point of every training, measured where it is not there yet."""
-    from reprogram.analysis.depth import measure_point
-    from reprogram.analysis.study import StudyRows
-    from reprogram.progress import bar
-
-    store = StudyRows(out / "rows", {"images": images, "precision": "float64"})
-    points = []
-    with bar(quiet, "{task.fields[source]}") as progress:
-        steps = progress.add_task("spectra", total=len(done), source="")
-        for entry, row in done:
-            progress.update(steps, source=f"{entry.cell.source} -> {row['target']}")
-            point = store.read(entry.key)
-            if point is None:
-                point = measure_point(entry.cell, row, context, images=images)
-                point = store.write(entry.key, point)
-            points.append(point)
-            progress.advance(steps)
-    return points
 
 
 def _picture(points: list[dict[str, Any]]) -> Any:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reprogram.cli.options import Common, Shared
 from reprogram.cli.output import note, result
-from reprogram.cli.trainings import open_trainings
+from reprogram.cli.trainings import measured, open_trainings
 
 if TYPE_CHECKING:
     from reprogram.analysis.study import Evaluation
-    from reprogram.experiments.jobs import Context
 
 __all__ = ["ntk_study"]
 
@@ -40,7 +40,7 @@ def ntk_study(
         mapping_images: Other images that the mapping is fitted on.
         threads: Threads to compute with; those of the trainings keep shares of time comparable.
     """
-    from reprogram.analysis.study import evaluate, text, trials_of
+    from reprogram.analysis.study import StudyRows, evaluate, measure_trial, text, trials_of
 
     store, context = open_trainings(results, common, threads)
     trials, missing = trials_of(store)
@@ -48,7 +48,9 @@ def ntk_study(
     trials.sort(key=lambda trial: (trial.cell.target, trial.cell.source))
     quiet = common.quiet or common.json
     note(f"reprogram ntk-study   {len(trials)} trainings, {len(missing)} cells missing", quiet)
-    rows = _measured(trials, out, context, images, mapping_images, quiet)
+    sizes = {"images": images, "mapping_images": mapping_images}
+    jobs = [(t.key, t.name, partial(measure_trial, t, context, **sizes)) for t in trials]
+    rows = measured(StudyRows(out / "rows", sizes), jobs, "forecasts", quiet)
     found = evaluate(rows)
     _write(found, out)
     document = found.to_dict() | {"missing": len(missing), "out": str(out)}
@@ -60,30 +62,6 @@ def ntk_study(
         f"{images} --mapping-images {mapping_images} --method {trials[0].cell.method} --target ..."
     )
     result(document, "\n".join(lines), common.json)
-
-
-def _measured(
-    trials: list[Any], out: Path, context: Context, images: int, mapping_images: int, quiet: bool
-) -> list[dict[str, Any]]:
-    """The row of every trial, measured where it is not there yet."""
-    from reprogram.analysis.study import StudyRows, measure_trial
-    from reprogram.progress import bar
-
-    store = StudyRows(out / "rows", {"images": images, "mapping_images": mapping_images})
-    rows = []
-    with bar(quiet, "{task.fields[trial]}") as progress:
-        steps = progress.add_task("forecasts", total=len(trials), trial="")
-        for trial in trials:
-            progress.update(steps, trial=trial.name)
-            row = store.read(trial.key)
-            if row is None:
-                row = store.write(
-                    trial.key,
-                    measure_trial(trial, context, images=images, mapping_images=mapping_images),
-                )
-            rows.append(row)
-            progress.advance(steps)
-    return rows
 
 
 def _write(found: Evaluation, out: Path) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reprogram.cli.options import Common, bytes_of, set_up
 from reprogram.errors import InputError
 
 if TYPE_CHECKING:
+    from reprogram.analysis.study import StudyRows
     from reprogram.experiments.jobs import Context
     from reprogram.experiments.results import ResultStore
 
-__all__ = ["open_trainings"]
+__all__ = ["measured", "open_trainings"]
 
 
 def open_trainings(results: Path, common: Common, threads: int) -> tuple[ResultStore, Context]:
@@ -34,3 +36,30 @@ def open_trainings(results: Path, common: Common, threads: int) -> tuple[ResultS
         data_root=common.data_root, download=common.download, device=common.device,
         threads=threads, max_memory=bytes_of(common.max_memory),
     )  # fmt: skip
+
+
+def measured(
+    store: StudyRows,
+    jobs: Sequence[tuple[str, str, Callable[[], dict[str, Any]]]],
+    what: str,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """The row of every training in a store, measured where it is not there yet.
+
+    Args:
+        store: Of the rows.
+        jobs: For each training its key, its name and what measures it.
+        what: Is measured, for the progress bar.
+        quiet: No progress bar.
+    """
+    from reprogram.progress import bar
+
+    rows = []
+    with bar(quiet, "{task.fields[name]}") as progress:
+        steps = progress.add_task(what, total=len(jobs), name="")
+        for key, name, measure in jobs:
+            progress.update(steps, name=name)
+            row = store.read(key)
+            rows.append(store.write(key, measure()) if row is None else row)
+            progress.advance(steps)
+    return rows

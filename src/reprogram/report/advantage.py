@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reprogram.report.panels import Panel
 from reprogram.report.verdict import Verdict, leader
 
-__all__ = ["BUDGETS", "Budget", "advantage", "budgets", "verdicts"]
+__all__ = ["BUDGETS", "Budget", "advantage", "budgets", "printed", "verdicts"]
 
 # row field -> what the page calls it
 BUDGETS = {
@@ -66,6 +66,12 @@ def budgets(panels: Sequence[Panel]) -> list[Budget]:
         # The largest limit allows everything, which is the first budget.
         result += [Budget(cost, limit) for limit in reversed(limits[1:])]
     return result
+
+
+def printed(choices: Sequence[Budget]) -> list[Budget]:
+    """The budgets that are drawn, printed and told: none, and the largest parameter limit that bites."""
+    limits = [budget for budget in choices if budget.cost == "trainable_parameters"]
+    return [Budget(), *limits[-1:]]
 
 
 def _round_up(value: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from reprogram.figures.curves import count_text
-from reprogram.report.advantage import Budget, verdicts
+from reprogram.report.advantage import Budget, printed, verdicts
 from reprogram.report.panels import Panel
 from reprogram.report.robustness import noise_groups
 from reprogram.report.sentence import listed, points, share
@@ -42,15 +42,10 @@ def operations_text(count: float) -> str:
     return f"{float(f'{count / unit:.2g}'):g} {name}"
 
 
-def _frozen(choices: Sequence[Budget]) -> list[Budget]:
-    """The largest limit on trained parameters that excludes somebody."""
-    return [budget for budget in choices if budget.cost == "trainable_parameters"][-1:]
-
-
 def takeaway(clean: Sequence[Panel], choices: Sequence[Budget]) -> str:
     """Who wins how many fields of the map, without a limit and with the largest that bites."""
     fields = [(panel, fraction) for panel in clean for fraction in panel.fractions]
-    asked = [Budget(), *_frozen(choices)]
+    asked = printed(choices)
     columns = zip(*(verdicts(panel, fraction, asked) for panel, fraction in fields), strict=True)
     tallies = [(budget, _tally(list(found))) for budget, found in zip(asked, columns, strict=False)]
     return " ".join(f"With {limit_text(budget)}, {tally}." for budget, tally in tallies if tally)
@@ -92,7 +87,7 @@ def pair_takeaways(clean: Sequence[Panel], choices: Sequence[Budget]) -> list[st
 
 def _pair(panel: Panel, choices: Sequence[Budget]) -> str:
     """The spans of sizes that a method wins, first within the largest limit that bites."""
-    asked = [*_frozen(choices), Budget()]
+    asked = printed(choices)[::-1]
     sizes = [f for f in panel.fractions if any(panel.entry(m, f).done for m in panel.methods)]
     if not sizes:
         return ""
@@ -189,7 +184,7 @@ def noise_takeaways(everything: Sequence[Panel], choices: Sequence[Budget]) -> l
     """For every pair and noisy split who wins under how many noises."""
     told = []
     for group in noise_groups(everything):
-        asked = [Budget(), *_frozen(choices)]
+        asked = printed(choices)
         each = [verdicts(panel, group.fraction, asked) for panel in group.noisy.values()]
         for i, budget in enumerate(asked):
             if tally := _tally([found[i] for found in each]):

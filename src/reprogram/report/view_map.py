@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from reprogram.figures import inline_svg
 from reprogram.figures.advantage import Field, advantage_picture
 from reprogram.figures.curves import count_text
-from reprogram.report.advantage import BUDGETS, Budget, verdicts
+from reprogram.report.advantage import BUDGETS, Budget, printed, verdicts
 from reprogram.report.panels import Panel
 from reprogram.report.robustness import NoiseGroup, noise_groups
 from reprogram.report.section import TextTable
@@ -130,15 +130,9 @@ def _runs(verdict: Verdict) -> str:
     return text.replace(" = ", "\u00a0=\u00a0")
 
 
-def asked(choices: Sequence[Budget]) -> list[Budget]:
-    """The budgets that are drawn and printed: none, and the largest parameter limit that bites."""
-    limits = [budget for budget in choices if budget.cost == "trainable_parameters"]
-    return [Budget(), *limits[-1:]]
-
-
 def picture(view: View, choices: Sequence[Budget]) -> Figure:
     """A view under the printed budgets."""
-    return _draw(view, asked(choices))
+    return _draw(view, printed(choices))
 
 
 def figures(view: View, choices: Sequence[Budget]) -> list[dict[str, Any]]:
@@ -146,7 +140,7 @@ def figures(view: View, choices: Sequence[Budget]) -> list[dict[str, Any]]:
     from markupsafe import Markup
 
     found = []
-    for number, budget in enumerate(asked(choices)):
+    for number, budget in enumerate(printed(choices)):
         label = f"Advantage map, {view.label}, {limit_text(budget)}: the table above has its words."
         svg = inline_svg(_draw(view, [budget]), label=label, prefix=f"advantage{number}")
         found.append({"svg": Markup(svg), "caption": ""})
@@ -188,7 +182,7 @@ def text_tables(view: View, choices: Sequence[Budget]) -> list[TextTable]:
                 for name, sub, row in view.rows
             ],
         )
-        for budget in asked(choices)
+        for budget in printed(choices)
     ]
 
 
