@@ -363,6 +363,15 @@ def test_equal_validation_figures_are_no_choice_by_test_images():
     assert finals.unprompted("reprogramming") == "none+blm"  # its own mapping was not run
 
 
+def test_the_headline_names_pairs_where_sources_differ():
+    rows = [row | {"source": source} for source in "abc" for row in sample_rows(3, ("usps",))]
+    for row in rows:
+        if row["method"] == "reprogramming":
+            row["accuracy"] = 0.10 - 0.005 * row["seed"]
+    told = answer(clean_panels(rows))
+    assert "worse than no prompt (none+ilm) on a → usps (" in told and "on usps" not in told
+
+
 def test_the_headline_names_prompts_and_tells_what_they_are_worth():
     rows = sample_rows(3, ("digits", "gtsrb", "usps"))
     rows += [row | {"method": "smm+linear"} for row in rows if row["method"] == "linear-probe"]

@@ -131,7 +131,7 @@ def _tally(finals: Sequence[Finals]) -> str:
     )
     fitted = list(_matches(finals, rivals, trained=False))
     trained = list(_matches(finals, rivals, trained=True))
-    plain = [match for one in finals if (match := _plain_match(one))]
+    plain = [match for one in finals if (match := _plain_match(one, finals))]
     told = [
         f"the best prompt with a fitted mapping ({_which(fitted)}) is {_sides(fitted, rival)}"
         if fitted
@@ -166,12 +166,12 @@ def _matches(finals: Sequence[Finals], rivals: Sequence[str], *, trained: bool) 
             yield _Match(_place(one, finals), prompt, one.against(prompt, frozen))
 
 
-def _plain_match(one: Finals) -> _Match | None:
+def _plain_match(one: Finals, finals: Sequence[Finals]) -> _Match | None:
     """The best prompt with a fitted mapping against no prompt."""
     prompts = one.prompts(trained=False)
     prompt = one.best(prompts) if prompts else ""
     plain = one.unprompted(prompt) if prompts else None
-    return _Match(one.panel.place, prompt, one.against(prompt, [plain])) if plain else None
+    return _Match(_place(one, finals), prompt, one.against(prompt, [plain])) if plain else None
 
 
 def _place(one: Finals, finals: Sequence[Finals]) -> str:
