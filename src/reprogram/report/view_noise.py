@@ -29,8 +29,8 @@ def noise_answer(everything: Sequence[Panel]) -> str:
     """Who has the highest accuracy under noise, in a sentence for each place that noise is in."""
     groups = noise_groups(everything)
     several = len({group.panel.source for group in groups}) > 1
-    found: dict[str, dict[str, list[str]]] = {}
-    seeds: dict[str, list[int]] = {}
+    # By where the noise is and whether anything was tested: who is ahead on which pairs, and n.
+    found: dict[tuple[str, bool], tuple[dict[str, list[str]], list[int]]] = {}
     for group in groups:
         scores = group.scores()
         if not scores.noises:
@@ -39,18 +39,18 @@ def noise_answer(everything: Sequence[Panel]) -> str:
         assert verdict.summary is not None, "somebody is scored"
         over = "one" if len(scores.noises) == 1 else f"the mean of {len(scores.noises)}"
         tested = verdict.kind in ("resolved", "unresolved")
-        where = f"{PLACES[group.split]}, {over}" + ("" if tested else ", not tested")
+        sides, seeds = found.setdefault((f"{PLACES[group.split]}, {over}", tested), ({}, []))
         who, pair = "not resolved", group.panel.pair if several else group.panel.place
         if verdict.kind != "unresolved":
             who = f"{verdict.candidates[0]} {_AHEAD[verdict.kind]}"
             pair += f" ({percent(verdict.summary)})"
-        found.setdefault(where, {}).setdefault(who, []).append(pair)
-        seeds.setdefault(where, []).append(verdict.summary.n)
+        sides.setdefault(who, []).append(pair)
+        seeds.append(verdict.summary.n)
     return " ".join(
-        f"{where[0].upper()}{where[1:]}: "
+        f"{where[0].upper()}{where[1:]}{'' if tested else ', not tested'}: "
         + "; ".join(f"{who} on {listed(pairs)}" for who, pairs in sides.items())
-        + f" ({runs_text(seeds[where])}{'' if where.endswith('not tested') else ', Holm'})."
-        for where, sides in found.items()
+        + f" ({runs_text(seeds)}{', Holm' if tested else ''})."
+        for (where, tested), (sides, seeds) in found.items()
     )
 
 
