@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -118,31 +118,11 @@ class Killer(ProcessExecutor):
         for report in super().run(jobs, context):
             if self.kills and report.what == Event(None, {}):
                 self.kills -= 1
-                (child,) = [p for p in children() if p["command"] and "spawn_main" in p["command"]][
-                    :1
-                ]
-                os.kill(child["pid"], signal.SIGKILL)
+                (worker,) = multiprocessing.active_children()  # /proc may not name it yet
+                worker.kill()
             yield report
 
 
-def children(parent: int | None = None) -> list[dict]:
-    """Processes whose parent is this one."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            ppid = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (path / "cmdline").read_text().replace("\0", " ")
-        except (OSError, ValueError, IndexError):
-            continue
-        if ppid == (parent or os.getpid()):
-            found.append({"pid": int(path.name), "command": command})
-    return found
-
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-
-
-@needs_proc
 def test_a_killed_worker_is_replaced_and_its_cell_runs_again(
     small: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -156,7 +136,6 @@ def test_a_killed_worker_is_replaced_and_its_cell_runs_again(
     assert results(store) == results(undisturbed)
 
 
-@needs_proc
 def test_a_worker_that_always_dies_fails_its_cell_and_no_other(small: Small) -> None:
     store = ResultStore(small.out)
     entries = entries_of(small.cells(), Context())
@@ -166,6 +145,23 @@ def test_a_worker_that_always_dies_fails_its_cell_and_no_other(small: Small) -> 
     assert end.counts == {"done": 1, "failed": 1, "skipped": 0}
     (failed,) = [row for row in store.rows() if row["status"] == "failed"]
     assert "SIGKILL" in failed["error"]
+
+
+def children(parent: int) -> list[dict]:
+    """Processes whose parent is `parent`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            ppid = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (path / "cmdline").read_text().replace("\0", " ")
+        except (OSError, ValueError, IndexError):
+            continue
+        if ppid == parent:
+            found.append({"pid": int(path.name), "command": command})
+    return found
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
 
 @needs_proc
