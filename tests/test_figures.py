@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -106,6 +107,16 @@ def test_prompt_picture_has_units_and_names(masks: bool, signed: bool):
     assert ("mask" in shown) == masks
     bar = next(a for a in figure.findobj(matplotlib.axes.Axes) if a.get_xlabel().startswith("each"))
     assert bar.get_xlim() == ((-1.5, 1.5) if signed else (0.0, 1.0))
+
+
+def test_masks_share_one_scale_that_clips_none_of_them():
+    shown = examples(masks=True)
+    masks = 8.0 * np.asarray(shown.masks) - 4.0
+    figure = figures.prompt_picture(replace(shown, masks=masks))
+    means = masks.mean(axis=1)
+    scales = {image.get_clim() for axes in figure.axes for image in axes.images[:1]
+              if image.get_array().ndim == 2}  # fmt: skip
+    assert scales == {(means.min(), means.max())}
 
 
 def test_choose_examples_spreads_over_classes():

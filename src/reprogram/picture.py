@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
         for h in record.get("history", [])
     ]
     return show_figure(
-        title=f"{record.get('target')} by {record.get('method')} on {Path(model.source.name).name}",
+        title=f"{record.get('target')} by {record.get('method')} on {_short(model.source.name)}",
         examples=shown,
         prompt=None if prompt is None else prompt.detach().cpu().numpy(),
         units=f"{transform.units} units",
@@ -60,6 +61,18 @@ def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
         target_names=model.class_names,
         history=history if len(history) > 1 else (),
         selected_epoch=record.get("selected_epoch"),
+    )
+
+
+def _short(source: str) -> str:
+    """The end of a source's path; one of several trainings keeps the name that they share.
+
+    >>> _short("sources/resnet20-cifar10"), _short("sources/quickdraw8/seed-1")
+    ('resnet20-cifar10', 'quickdraw8/seed-1')
+    """
+    path = Path(source)
+    return (
+        f"{path.parent.name}/{path.name}" if re.fullmatch(r"(seed-)?\d+", path.name) else path.name
     )
 
 

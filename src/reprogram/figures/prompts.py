@@ -29,7 +29,7 @@ class Examples:
         true: Name of each image's target class.
         predicted: Name of the target class that the model answers.
         source_class: Name of the source class with the largest logit.
-        masks: The masks of SMM in [0, 1], or None.
+        masks: The masks of SMM, whose range is not bounded, or None.
     """
 
     originals: UInt8[np.ndarray, "n 3 s s"]
@@ -152,22 +152,23 @@ def _draw_examples(figure: Figure | SubFigure, examples: Examples) -> None:
     count = len(examples.true)
     names = ["original", "prompted"] + ([] if examples.masks is None else ["mask"])
     grid = figure.subplots(len(names), count, squeeze=False)
+    masks = None if examples.masks is None else np.asarray(examples.masks, float).mean(axis=1)
     for column in range(count):
         original = np.asarray(examples.originals[column]).transpose(1, 2, 0)
         prompted = np.clip(np.asarray(examples.prompted[column], dtype=float), 0.0, 1.0)
         grid[0, column].imshow(original, interpolation="nearest")
         grid[1, column].imshow(prompted.transpose(1, 2, 0), interpolation="nearest")
-        if examples.masks is not None:
-            mask = np.asarray(examples.masks[column], dtype=float).mean(axis=0)
-            shown = grid[2, column].imshow(mask, cmap="cividis", vmin=0.0, vmax=1.0)
+        if masks is not None:
+            low, high = min(0.0, masks.min()), max(1.0, masks.max())
+            shown = grid[2, column].imshow(masks[column], cmap="cividis", vmin=low, vmax=high)
         _caption(grid, column, examples)
         for axes in grid[:, column]:
             _bare(axes)
     for row, name in enumerate(names):
         grid[row, 0].set_ylabel(name, fontsize=8.5)
-    if examples.masks is not None:
+    if masks is not None:
         bar = figure.colorbar(shown, ax=list(grid[2]), fraction=0.05, pad=0.01, aspect=12)
-        bar.set_label("mask, clipped to 0 to 1", fontsize=7.5)
+        bar.set_label("mask, channel mean", fontsize=7.5)
         bar.ax.tick_params(labelsize=7)
 
 
