@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,14 +79,14 @@ def test_processes_that_need_the_same_images_make_them_once(
 ) -> None:
     """Two stores, as two processes have them; the second waits for the first."""
     made: list[int] = []
-    write = NoisyStore._write
+    images = NoisyStore._images
 
-    def slowly(self: NoisyStore, *arguments: object) -> None:
+    def slowly(self: NoisyStore, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
         made.append(1)
         time.sleep(0.2)
-        write(self, *arguments)  # type: ignore[arg-type]
+        yield from images(self, shape)
 
-    monkeypatch.setattr(NoisyStore, "_write", slowly)
+    monkeypatch.setattr(NoisyStore, "_images", slowly)
     tasks = [noisy(smooth_task(), Noise("gaussian", 3), cache=tmp_path) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda task: task.test.images(16), tasks)

@@ -8,7 +8,6 @@ import warnings
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -18,9 +17,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from reprogram.data.images import ImageStore
+from reprogram.data.mapped import mapped_images
 from reprogram.data.roots import cache_dir
 from reprogram.errors import InputError
-from reprogram.files import replacing
 
 __all__ = ["DEFAULT_MAX_MEMORY", "Progress", "ResizedImages"]
 
@@ -84,32 +83,11 @@ class ResizedImages:
         shape = (len(self.store), 3, size, size)
         key = hashlib.sha256(self.store.digest + self.store.version.encode()).hexdigest()[:32]
         path = cache_dir() / "images" / f"{key}-{size}.npy"
-        mapped = _mapped(path, shape)
-        if mapped is None:
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                # Written, not mapped: a full disk is then an error and not a bus error.
-                for block in _blocks(self.store, size, progress):
-                    file.write(block.tobytes())
-            mapped = _mapped(path, shape)
-        if mapped is None:
-            raise OSError(f"{path}: written, but not readable.")
-        return mapped
-
-
-def _mapped(path: Path, shape: tuple[int, ...]) -> UInt8[Tensor, "n 3 size size"] | None:
-    """The tensor in a cache file; None where there is none or it is not whole."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
-        return None
-    if array.shape != shape or array.dtype != np.uint8:
-        return None
-    with warnings.catch_warnings():
-        # Read-only on purpose. A writable private mapping would count as memory.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+        images = mapped_images(path, shape, lambda: _blocks(self.store, size, progress))
+        with warnings.catch_warnings():
+            # Read-only on purpose. A writable private mapping would count as memory.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(images)
 
 
 def _blocks(

@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import final
 
 import numpy as np
-from filelock import FileLock
 from jaxtyping import Int, UInt8
 from numpy import ndarray
 from PIL import Image
 
 from reprogram.data.images import ArrayStore, ImageStore
+from reprogram.data.mapped import mapped_images
 from reprogram.data.noise.kinds import ImageNoise
-from reprogram.files import replacing
 from reprogram.seeds import seed_for
 
 __all__ = ["NoisyStore", "enlarged"]
@@ -106,46 +106,23 @@ class NoisyStore(ImageStore):
         if np.prod(shape, dtype=np.int64) > self.max_memory:
             return None
         key = hashlib.sha256(self.digest + self.version.encode()).hexdigest()[:32]
-        path = self.folder / f"{key}.npy"
-        array = _mapped(path, shape)
-        if array is None:
-            try:
-                self._write_once(path, shape)
-            except _SeveralSizes:
-                return None
-            array = _mapped(path, shape)
-        if array is None:
-            raise OSError(f"{path}: written, but not readable.")
-        return ArrayStore(array)
+        try:
+            images = mapped_images(
+                self.folder / f"{key}.npy", shape, lambda: self._images(first.shape)
+            )
+        except _SeveralSizes:
+            return None
+        return ArrayStore(images)
 
-    def _write_once(self, path: Path, shape: tuple[int, ...]) -> None:
-        """Write the file, or wait for the process that does: the lock goes with it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if _mapped(path, shape) is None:
-                self._write(path, shape)
-
-    def _write(self, path: Path, shape: tuple[int, ...]) -> None:
-        """Corrupt every image into a file, which appears when it is whole."""
+    def _images(self, shape: tuple[int, ...]) -> Iterator[UInt8[ndarray, "h w 3"]]:
+        """Every image, corrupted."""
         log.info("making %d noisy images: %s", len(self), self.draw)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for i in range(len(self)):
-                pixels = self._corrupted(i)
-                if pixels.shape != shape[1:]:
-                    raise _SeveralSizes
-                file.write(pixels.tobytes())
+        for i in range(len(self)):
+            image = self._corrupted(i)
+            if image.shape != shape:
+                raise _SeveralSizes
+            yield image
 
 
 class _SeveralSizes(Exception):
     """Images of several sizes make no array."""
-
-
-def _mapped(path: Path, shape: tuple[int, ...]) -> UInt8[ndarray, "n h w 3"] | None:
-    """The array in a file; None where there is none or it is not whole."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
-        return None
-    return array if array.shape == shape and array.dtype == np.uint8 else None
