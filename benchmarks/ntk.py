@@ -4,25 +4,21 @@ The peer is the way of the PyTorch documentation: `vmap(jacrev)` over examples i
 Gram matrix of the rows. Both sides end with the kernel in float64, but for the dense layer, whose
 naive Jacobian of 3 GB is multiplied in float32.
 
-`python -m benchmarks.ntk SIDE CASE IMAGES` is the fresh process of a memory row: it prints the MiB
-by which its peak exceeds its resident size after import.
+`python -m benchmarks.ntk SIDE CASE IMAGES` is the fresh process of a memory row.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
 from benchmarks.inputs import resnet18
-from benchmarks.memory import resident_mib
+from benchmarks.peak import peak_of, print_peak
 from benchmarks.prompts import timed
 from benchmarks.registry import Measured
 from benchmarks.scale import FULL, Scale
@@ -38,7 +34,6 @@ __all__ = [
     "dual_time", "prompt_memory", "resnet18_best_chunk", "resnet18_chunk_of_64",
 ]  # fmt: skip
 
-ROOT = Path(__file__).resolve().parents[1]
 IMAGES, DENSE_IMAGES, LARGE_IMAGES, ALL_IMAGES = 256, 8, 16, 50_000
 CLASSES = 10
 LIMIT = 4096.0  # MiB that the dual route may take
@@ -74,7 +69,8 @@ def dense_layer_memory(scale: Scale) -> Measured:
 
 def dual_memory(scale: Scale) -> Measured:
     """Spectrum and ridge regression of 50,000 images, against the memory that they may take."""
-    return Measured(LIMIT, peak_of("ours", "dual", images_of(ALL_IMAGES, scale)), "MiB", 1)
+    n = images_of(ALL_IMAGES, scale)
+    return Measured(LIMIT, peak_of("benchmarks.ntk", "ours", "dual", n), "MiB", 1)
 
 
 def dual_time(scale: Scale) -> Measured:
@@ -159,18 +155,8 @@ def images_of(n: int, scale: Scale) -> int:
 
 def memory(name: str, n: int) -> Measured:
     """Peak MiB of both sides."""
-    return Measured(peak_of("peer", name, n), peak_of("ours", name, n), "MiB", 1)
-
-
-def peak_of(side: str, name: str, n: int) -> float:
-    """MiB that a side takes, measured in a process of its own."""
-    paths = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.ntk", side, name, str(n)],
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return float(done.stdout)
+    peer, own = (peak_of("benchmarks.ntk", side, name, n) for side in ("peer", "ours"))
+    return Measured(peer, own, "MiB", 1)
 
 
 def run_side(side: str, name: str, n: int) -> None:
@@ -186,7 +172,4 @@ def run_side(side: str, name: str, n: int) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    before = resident_mib("VmRSS")
-    run_side(sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    print(resident_mib("VmHWM") - before)
+    print_peak(lambda: run_side(sys.argv[1], sys.argv[2], int(sys.argv[3])))
