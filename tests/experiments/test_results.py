@@ -222,6 +222,25 @@ def test_time_left_falls_while_jobs_run(monkeypatch: pytest.MonkeyPatch) -> None
     assert found == [None] * 3 + [12.0, 12.0, 10.0, 10.0, 10.0, 4.0, 1.0, 0.0]
 
 
+def test_a_running_job_tells_by_its_epochs_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten epochs: 5 s each and then 20 s each, since nothing of its like was run before."""
+    clock = [0.0]
+    monkeypatch.setattr("reprogram.experiments.pace.time.monotonic", lambda: clock[0])
+    jobs = [job("prompt", seed) for seed in (0, 1)]
+    pace = Pace(jobs)
+    found = []
+    for moment, seed, epoch in [
+        (0.0, 0, None), (2.0, 0, 1), (4.0, 0, 1), (7.0, 0, 2), (52.0, 0, 0),
+        (60.0, 1, None), (61.0, 1, 4), (81.0, 1, 5), (91.0, 1, 5),
+    ]:  # fmt: skip
+        clock[0] = moment
+        told = {"epoch": epoch, "epochs": 10, "loss": 1.0} if epoch else {}
+        pace.hear(Report(jobs[seed], None if epoch == 0 else Event(None, told)))
+        found.append(pace.seconds_left)
+    # 45 s of the first and 52 s of the second; then the second, from a checkpoint, by its own pace.
+    assert found == [None, None, None, 45.0 + 52.0, 52.0, 52.0, 51.0, 120.0, 110.0]
+
+
 def test_a_job_that_runs_again_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("reprogram.experiments.pace.time.monotonic", lambda: clock[0])
