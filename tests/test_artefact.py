@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import reprogram as rp
+from reprogram import artefact as artefact_module
 from reprogram.artefact import read_config
 from reprogram.errors import InputError
 
@@ -89,6 +90,22 @@ def test_an_artefact_without_its_end_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         rp.Reprogrammed.from_pretrained(tmp_path, tiny_source())
     (tmp_path / "config.json").unlink()
+    with pytest.raises(InputError, match="no finished artefact"):
+        rp.Reprogrammed.from_pretrained(tmp_path, tiny_source())
+
+
+def test_an_artefact_that_is_written_over_is_never_half_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = fitted(), fitted()
+    first.save_pretrained(tmp_path)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(artefact_module, "card", killed)  # written after the tensors
+    with pytest.raises(KeyboardInterrupt):
+        second.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="no finished artefact"):
         rp.Reprogrammed.from_pretrained(tmp_path, tiny_source())
 

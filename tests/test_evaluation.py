@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 import reprogram as rp
 from reprogram.errors import InputError
+from reprogram.evaluation import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,12 @@ def test_other_names_are_matched_by_their_order_with_a_warning(
     with caplog.at_level(logging.WARNING):
         assert rp.evaluate(model, renamed.test).accuracy == own.accuracy
     assert "(red, green, blue; the model: colour_0, colour_1, colour_2)" in caplog.text
+
+
+def test_classes_of_equal_names_are_counted_apart(model: rp.Reprogrammed) -> None:
+    twice = copy.copy(model)
+    twice.class_names = ("crane", "owl", "crane")
+    assert list(evaluate(twice, tiny_task().test).class_accuracy) == ["crane", "owl", "crane (2)"]
 
 
 def test_a_task_is_no_split(model: rp.Reprogrammed) -> None:

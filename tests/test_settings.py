@@ -71,6 +71,12 @@ def test_what_depends_on_source_and_target_is_filled_in(
     assert (settings.size, settings.batch_size, settings.margin) == (size, batch, 0)
 
 
+def test_a_margin_without_random_crops_is_refused() -> None:
+    method = get_method("pad+ilm")
+    with pytest.raises(InputError, match="Set augment to crop-flip"):
+        method.resolve(tiny_source(), 8, 100, method.settings.updated({"margin": 16}))
+
+
 @pytest.mark.parametrize(
     ("method", "image_size", "margin"),
     [("smm+ilm", 224, 32), ("smm+ilm", 32, 5), ("smm+ilm", 64, 9), ("full+ilm", 224, 4)],

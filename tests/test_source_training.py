@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from cases import tiny_source, tiny_task
+from cases import tiny_part, tiny_source, tiny_task
 
+from reprogram.data import TargetTask
 from reprogram.errors import InputError
+from reprogram.evaluation import source_outputs
 from reprogram.source_training import (
     Recipe,
     evaluate_source,
@@ -69,6 +72,47 @@ def test_half_precision_reports_the_stored_weights(tmp_path: Path) -> None:
 def test_labels_outside_the_sources_classes_are_refused() -> None:
     with pytest.raises(InputError, match="the source's own classes"):
         evaluate_source(tiny_source(num_classes=2), tiny_task().test)
+
+
+def test_classes_of_a_source_are_found_by_their_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = Recipe(epochs=8, batch_size=16, lr=0.05, augment="none")
+    train(tmp_path, recipe=recipe)
+    source, task = load_source(tmp_path), tiny_task()
+    whole = source_outputs(source, task.test.images(16))[0].argmax(1)
+    for classes in ([2, 0, 1], [1, 2]):
+        some = task.select(classes).test
+        wanted = [int(c) for c in task.test.labels if c in classes]
+        found = evaluate_source(source, some)
+        hits = [int(a) == c for a, c in zip(whole, task.test.labels, strict=True) if c in classes]
+        assert found["n"] == len(wanted) and found["accuracy"] == pytest.approx(np.mean(hits))
+    assert not caplog.text
+    parts = {"test": lambda: tiny_part(30, 1)}
+    evaluate_source(source, TargetTask("other", ["a", "b", "c"], parts).test)
+    assert "matched by their order" in caplog.text
+
+
+def test_a_finished_training_is_scored_on_the_images_asked_for(tmp_path: Path) -> None:
+    some = train_source(tiny_task(), tmp_path, RECIPE, image_size=16, test_pool=9)
+    every = train_source(tiny_task(), tmp_path, RECIPE, image_size=16)
+    assert (some["num_test"], every["num_test"]) == (9, 30)
+    found = evaluate_source(load_source(tmp_path), tiny_task().test)
+    assert every["test_accuracy"] == found["accuracy"]
+
+
+def test_dropout_is_drawn_from_the_recipes_seed(tmp_path: Path) -> None:
+    recipe = Recipe("mobilenet_v2", epochs=2, batch_size=16, lr=0.01)
+    torch.manual_seed(0)
+    train(tmp_path / "whole", recipe=recipe)
+    torch.manual_seed(1)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", die_in_epoch=1, recipe=recipe)
+    before = torch.random.get_rng_state()
+    train(tmp_path / "killed", recipe=recipe)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    one, two = (load_source(tmp_path / name) for name in ("whole", "killed"))
+    assert one.fingerprint == two.fingerprint
 
 
 def test_pixel_statistics_are_the_channels_mean_and_standard_deviation() -> None:

@@ -112,6 +112,24 @@ def test_when_mappings_are_fitted(method: str, fits: int, monkeypatch: pytest.Mo
     assert set(calls) <= {result.row["n_train"]}
 
 
+def test_a_last_refit_is_scored_as_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reprogram.output_mappings import FrequencyMapping
+
+    fit, calls = FrequencyMapping.fit, []
+
+    def worse_at_the_end(self: FrequencyMapping, outputs: torch.Tensor, labels: torch.Tensor):
+        calls.append(1)
+        fit(self, outputs, labels)
+        if len(calls) == 4:
+            self.weight.copy_(self.weight.roll(1, dims=1))
+
+    monkeypatch.setattr(FrequencyMapping, "fit", worse_at_the_end)
+    result = run("pad+ilm@refit", lr=0.3)
+    row = result.row
+    assert row["val_accuracy"] == pytest.approx(evaluate(result.model, trial()[1]).accuracy)
+    assert row["val_accuracy"] < row["history"][row["selected_epoch"]]["val"]["accuracy"]
+
+
 def test_mapping_pass_sees_unaugmented_images_in_eval_mode() -> None:
     """With augmentation on, state 0's mapping equals the one computed by hand without it."""
     from reprogram.output_mappings import frequency_matrix

@@ -58,8 +58,8 @@ def fit(
         InputError: Unknown names, settings out of range, or a method that cannot serve the task.
     """
     check_fraction(fraction, "fraction")
-    source = load_source(source) if isinstance(source, str) else source
-    task = load_target(task) if isinstance(task, str) else task
+    source = source if isinstance(source, Source) else load_source(source)
+    task = task if isinstance(task, TargetTask) else load_target(task)
     chosen = get_method(method).settings.updated(settings)
     cell = Cell(
         source.name, task.name, method, fraction, seed, train_pool, val_share, track_test, chosen

@@ -46,6 +46,7 @@ def save(model: Reprogrammed, path: str | Path) -> Path:
     # Copies, since safetensors refuses a tensor that a network has under two names.
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in model.own_tensors().items()}
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").unlink(missing_ok=True)  # written last: it says that all is there
     with replacing(directory / "model.safetensors") as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors))
     write_text(directory / "README.md", card(model))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,15 @@ from reprogram.model import Reprogrammed
 from reprogram.sources import Source
 from reprogram.training import score
 
-__all__ = ["Evaluation", "check_classes", "evaluate", "in_batches", "predict", "source_outputs"]
+__all__ = [
+    "Evaluation",
+    "check_classes",
+    "evaluate",
+    "first_names",
+    "in_batches",
+    "predict",
+    "source_outputs",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +101,7 @@ def check_classes(model: Reprogrammed, split: Split) -> None:
         )
     if theirs == ours:
         return
-    names = f"{_first(theirs)}; the model: {_first(ours)}"
+    names = f"{first_names(theirs)}; the model: {first_names(ours)}"
     if sorted(theirs) == sorted(ours):
         raise InputError(
             f"classes are in another order ({names}). Give them in the model's order: NAME[dog,cat]."
@@ -100,7 +109,8 @@ def check_classes(model: Reprogrammed, split: Split) -> None:
     logger.warning("classes have other names (%s) and are matched by their order", names)
 
 
-def _first(names: tuple[str, ...], count: int = 4) -> str:
+def first_names(names: tuple[str, ...], count: int = 4) -> str:
+    """The first of many names, for messages."""
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
@@ -123,9 +133,23 @@ def evaluate(model: Reprogrammed, split: Split | TargetTask, batch_size: int = 2
     hits = logits.argmax(1) == labels
     by_class = {
         name: float(hits[labels == t].float().mean()) if (labels == t).any() else None
-        for t, name in enumerate(model.class_names)
+        for t, name in enumerate(_distinct(model.class_names))
     }
     return Evaluation(total.accuracy, total.loss, total.n, split.name, by_class)
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """The names, those that come again with a number: a dict would keep one of them.
+
+    >>> _distinct(["crane", "owl", "crane"])
+    ['crane', 'owl', 'crane (2)']
+    """
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
 
 
 def predict(

@@ -103,6 +103,11 @@ class Method:
         """Fill in what depends on source and target: image size, batch size, crop margin."""
         chosen = settings or self.settings
         self._check_options(chosen)
+        if chosen.margin and chosen.augment != "crop-flip":
+            raise InputError(
+                f"margin={chosen.margin} is that of random crops, and augment={chosen.augment!r} "
+                "makes none. Set augment to crop-flip, or leave margin out."
+            )
         if self.first_order:
             chosen = _as_written(self.name, chosen)
         size = chosen.size or self.prompt.size(source.image_size, native_size)

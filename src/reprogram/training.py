@@ -78,7 +78,10 @@ class Progress:
 
 @dataclass
 class Trace:
-    """What happened in a run: every state's scores and which state was kept."""
+    """What happened in a run: every state's scores and which state was kept.
+
+    `refitted` is its score on validation after the last fit of the mapping, where there is one.
+    """
 
     history: list[Epoch] = field(default_factory=list)
     selected_epoch: int = 0
@@ -86,6 +89,13 @@ class Trace:
     steps: int = 0
     images: int = 0
     seconds: float = 0.0
+    refitted: Score | None = None
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Of what is kept: the selected state, or what a refit of its mapping made of it."""
+        val = self.refitted or self.history[self.selected_epoch].val
+        return val.accuracy if val else None
 
     @property
     def images_per_second(self) -> float | None:
@@ -103,7 +113,8 @@ class Trace:
             Epoch(h["epoch"], h["train_loss"], as_score(h["val"]), as_score(h["test"]))
             for h in values["history"]
         ]
-        return cls(**(values | {"history": history}))
+        refitted = as_score(values.get("refitted"))
+        return cls(**(values | {"history": history, "refitted": refitted}))
 
 
 def train(
@@ -209,6 +220,8 @@ class Run:
         self.model.load_own_tensors(self.best)
         if self.settings.final_refit:
             self.fit_mapping()
+            if len(self.val_index):
+                self.trace.refitted = self._score(self.val_split, self.val_index)
         self.model.eval()
 
     def refit_mapping(self, epoch: int) -> None:

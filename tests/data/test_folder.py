@@ -42,6 +42,29 @@ def test_split_folders_are_taken_as_they_are(tmp_path: Path, val: str) -> None:
     assert task.val.labels.tolist() == [0, 0, 1, 1]
 
 
+def test_images_right_in_the_split_folders_are_no_classes(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        fill(tmp_path / split, 3)
+    with pytest.raises(InputError, match="no class folders in test/, train/"):
+        load_target(tmp_path)
+
+
+def test_links_are_followed_and_unknown_files_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path / "elsewhere", 4)
+    for name in ("a", "b"):
+        folder = tmp_path / "photos" / name
+        fill(folder, 2)
+        (folder / "more").symlink_to(tmp_path / "elsewhere")
+        (folder / "again").symlink_to(tmp_path / "photos")  # has no end
+        for other in ("1.heic", "2.heic", "notes.txt", ".hidden.heic"):
+            (folder / other).touch()
+    task = load_target(tmp_path / "photos")
+    assert len(task.train) + len(task.test) == 12
+    assert "passed over: 4 .heic" in caplog.text
+
+
 def test_train_folder_alone_gives_up_a_fifth(tmp_path: Path) -> None:
     for name in ("a", "b"):
         fill(tmp_path / "train" / name, 10)

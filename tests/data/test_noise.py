@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases import tiny_task
+from cases import tiny_part, tiny_task
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -28,7 +28,7 @@ from reprogram.data.noise import (
     noise_note,
     noisy,
 )
-from reprogram.data.noise.labels import class_dependent_matrix
+from reprogram.data.noise.labels import class_dependent, redrawn
 from reprogram.data.noise.store import NoisyStore
 from reprogram.data.task import Part
 from reprogram.errors import InputError
@@ -343,7 +343,7 @@ def flipped(kind: str, severity: int, labels: np.ndarray, num_classes: int) -> n
     made = NOISES[kind]
     assert isinstance(made, LabelNoise)
     rng = np.random.default_rng(0)
-    return made.flip(labels, num_classes, made.levels[severity - 1], rng)
+    return redrawn(labels, made.matrix(num_classes, made.levels[severity - 1], rng), rng)
 
 
 @pytest.mark.parametrize("kind", LABEL_KINDS)
@@ -367,13 +367,13 @@ def test_wrong_labels_go_where_their_kind_says() -> None:
 
 def test_class_dependent_rates_differ_by_class_and_keep_the_true_class_ahead() -> None:
     for seed in range(20):
-        matrix = class_dependent_matrix(10, 0.4, np.random.default_rng(seed))
+        matrix = class_dependent(10, 0.4, np.random.default_rng(seed))
         wrong = 1 - matrix.diagonal()
         assert np.sort(wrong) == pytest.approx(np.linspace(0.2, 0.6, 10))
         assert (matrix >= 0).all() and matrix.sum(1) == pytest.approx(1)
     labels = np.repeat(np.arange(10), 4000)
     out = flipped("class-dependent", 5, labels, 10)
-    matrix = class_dependent_matrix(10, 0.4, np.random.default_rng(0))
+    matrix = class_dependent(10, 0.4, np.random.default_rng(0))
     found = np.stack([np.bincount(out[labels == c], minlength=10) / 4000 for c in range(10)])
     assert found == pytest.approx(matrix, abs=0.04)
 
@@ -388,6 +388,18 @@ def test_label_noise_changes_training_labels_alone(kind: str) -> None:
     assert made.test.fingerprint == task.test.fingerprint
     again = noisy(tiny_task(n_train=300, val=True), Noise(kind, 5, "train"))
     assert (made.train.labels == again.train.labels).all()
+
+
+def test_class_dependent_noise_confuses_the_same_classes_in_every_split() -> None:
+    """A set's own validation images are labelled as its training images are."""
+    task = tiny_task(n_train=3000).replacing({"val": lambda: tiny_part(3000, 2)})
+    made = noisy(task, Noise("class-dependent", 5, "train"))
+    own = [
+        np.stack([np.bincount(new[old == t], minlength=task.num_classes) / (old == t).sum()
+                  for t in range(task.num_classes)])
+        for old, new in ((task.split(s).labels, made.split(s).labels) for s in ("train", "val"))
+    ]  # fmt: skip
+    assert own[0] == pytest.approx(own[1], abs=0.08)
 
 
 def test_trials_on_noisy_images_use_the_images_of_clean_trials(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from reprogram.data import TargetTask
-from reprogram.data.images import ArrayStore
+from reprogram.data.images import ArrayStore, DatasetStore
 from reprogram.data.resized import DEFAULT_MAX_MEMORY
 from reprogram.data.selection import class_indices, compact, split_selection
 from reprogram.data.task import Part
@@ -149,8 +150,13 @@ def test_subset_has_the_images_labels_and_groups_at_its_positions() -> None:
     assert some.subset([1]).labels.tolist() == [1]
 
 
-def test_native_size_is_that_of_the_first_images() -> None:
+def test_native_size_is_that_of_images_of_all_classes() -> None:
     assert task([0, 1, 2, 3]).native_size == 4
+    few = [np.zeros((30, 30, 3), np.uint8)] * 10  # a class of buttons before two of cars
+    many = [np.zeros((300, 400, 3), np.uint8)] * 90
+    store = DatasetStore([*few, *many], "images", Image.fromarray)
+    parts = {"train": lambda: Part(store, np.repeat([0, 1], [10, 90]))}
+    assert TargetTask("x", NAMES, parts).native_size == 400
     assert TargetTask("x", NAMES, {"train": never}, native_size=99).native_size == 99
 
 

@@ -17,6 +17,7 @@ from reprogram.data.noise import Noise
 from reprogram.data.resized import ResizedImages
 from reprogram.engine import FeatureStore
 from reprogram.errors import InputError
+from reprogram.evaluation import evaluate
 from reprogram.experiments import Cell, Result, run_cell
 from reprogram.experiments import run as experiments_run
 from reprogram.experiments.run import balanced_accuracy, with_test_pool
@@ -57,6 +58,16 @@ def test_noise_on_test_leaves_the_training_as_it_is() -> None:
 def test_label_noise_leaves_the_test_labels() -> None:
     clean, noisy = (run(replace(CELL, noise=n)) for n in (Noise(), Noise("symmetric", 5, "train")))
     assert noisy["history"] != clean["history"] and noisy["n_test"] == clean["n_test"]
+
+
+def test_images_held_out_of_noisy_labels_are_those_that_validated() -> None:
+    from reprogram.cli.fit import held_out
+
+    cell = replace(CELL, noise=Noise("symmetric", 5, "train"), val_share=0.3)
+    result = run_cell(cell, source=tiny_source(), task=tiny_task())
+    found = evaluate(result.model, held_out(result.model, tiny_task()))
+    assert found.n == result.row["n_val"]
+    assert found.accuracy == pytest.approx(result.row["val_accuracy"])
 
 
 def test_without_test_no_test_image_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

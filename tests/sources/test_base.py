@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reprogram.errors import InputError
-from reprogram.sources import NetworkSource, load_source
+from reprogram.sources import NetworkSource, create_network, load_source, write_source_directory
 from reprogram.sources.networks import cifar_resnet20
 from reprogram.sources.state import fingerprint_of, same_bits, tensors_of
 
@@ -286,6 +287,22 @@ def test_changed_tensors_restore_a_copy_bitwise(source: NetworkSource) -> None:
     assert unchanged(again.network, snapshot(copied.network))
     again.load_changed({})
     assert again.changed_tensors() == {}
+
+
+def test_networks_that_ask_for_the_version_of_their_weights(tmp_path: Path) -> None:
+    """torchvision's MNASNet refuses a plain dict of tensors."""
+    network = create_network("mnasnet0_5", 3, {})
+    path = write_source_directory(
+        tmp_path, network, architecture="mnasnet0_5", mean=0.5, std=0.5, image_size=32,
+        class_names=["a", "b", "c"],
+    )  # fmt: skip
+    source = load_source(path)
+    copied, again = source.trainable_copy(), source.trainable_copy()
+    with torch.no_grad():
+        next(copied.network.parameters()).add_(1)
+    again.load_changed(copied.changed_tensors())
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(again.eval()(x), copied.eval()(x))
 
 
 def test_a_copy_of_a_copy_shares_its_origin(source: NetworkSource) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from reprogram.errors import InputError
 from reprogram.sources import create_network, load_source, write_source_directory
 from reprogram.sources.class_names import imagenet_class_names
+from reprogram.sources.depth import depth_arguments
 from reprogram.sources.networks import cifar_resnet20
 
 
@@ -77,6 +78,11 @@ def test_a_network_of_your_own_is_copied_and_frozen() -> None:
 def test_what_a_network_of_your_own_lacks_is_named(more: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_source(TinyNet(), **OWN | more)
+
+
+def test_a_network_in_another_precision_is_told_so() -> None:
+    with pytest.raises(InputError, match=r"weights are torch.float16: pass network.float\(\)"):
+        load_source(TinyNet().half(), **OWN)
 
 
 def test_a_network_that_does_not_call_its_head() -> None:
@@ -297,6 +303,17 @@ def test_options_override_a_directory(tmp_path: Path) -> None:
     assert source.mean.flatten().tolist() == [pytest.approx(0.1)] * 3
     with pytest.raises(InputError, match="num_classes says 9 classes"):
         load_source(tmp_path, num_classes=9)
+
+
+def test_a_size_that_a_network_does_not_take_is_said_at_once(tmp_path: Path) -> None:
+    arguments = depth_arguments("dnn-1", width=4, image_size=16)
+    write_source_directory(
+        tmp_path, create_network("dnn-1", 3, arguments), architecture="dnn-1", mean=0.5, std=0.5,
+        image_size=16, class_names=["a", "b", "c"], model_args=arguments,
+    )  # fmt: skip
+    assert load_source(tmp_path, image_size=16).image_size == 16
+    with pytest.raises(InputError, match=r"fails on an input of shape \(1, 3, 24, 24\)"):
+        load_source(tmp_path, image_size=24)
 
 
 def test_loading_draws_nothing_from_the_global_generator(tmp_path: Path) -> None:

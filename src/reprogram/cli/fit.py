@@ -203,6 +203,7 @@ def evaluate(
 
 def held_out(model: Reprogrammed, task: TargetTask) -> Split:
     """The validation images that a model's run cut from the training split."""
+    from reprogram.data.noise import Noise, noisy
     from reprogram.experiments import trial_images
 
     run = model.record
@@ -214,13 +215,14 @@ def held_out(model: Reprogrammed, task: TargetTask) -> Split:
         )
     share = run["val_share"]
     then = copy.copy(task)
-    then.name = run["target"]  # splits go by the name that it had then
+    then.name = run["target"]  # splits, and what noise draws, go by the name that it had then
+    then = noisy(then, Noise.parse(run.get("noise") or "clean"))
     _, name, index = trial_images(then, run["data_fraction"], run["seed"], share, run["train_pool"])
     if not len(index):
         raise InputError(
             f"the run had no validation images (val_share {share:g}). Use --split test or train."
         )
-    return task.split(name).subset(index)
+    return then.split(name).subset(index)
 
 
 def _has_changed(model: Reprogrammed, task: TargetTask) -> bool:

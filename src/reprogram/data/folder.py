@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,10 @@ from reprogram.errors import InputError
 
 __all__ = ["class_folders", "load_folder"]
 
-SUFFIXES = frozenset(".bmp .gif .jfif .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
+SUFFIXES = frozenset(
+    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+)
+NO_IMAGES = frozenset(["", *".csv .db .html .ini .json .md .txt .xml .yaml .yml".split()])
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -28,6 +33,8 @@ SPLIT_FOLDERS = {
 
 Classes = dict[str, list[Path]]  # image files by class, both sorted
 
+logger = logging.getLogger(__name__)
+
 
 def load_folder(path: Path, *, max_memory: int) -> TargetTask:
     """The target in a folder: one folder a class, named after it, in alphabetical order.
@@ -35,22 +42,27 @@ def load_folder(path: Path, *, max_memory: int) -> TargetTask:
     With `train/` or `test/` beneath (and `val`, `valid` or `validation`) the classes are those of
     all splits together, and an empty class folder keeps its column. Otherwise the folder holds the
     classes itself, and a fifth of the images is the test split. Images may lie in folders of any
-    depth inside a class; hidden files are passed over.
+    depth inside a class, behind symbolic links too; hidden files are passed over.
 
     Raises:
         InputError: For a folder without class folders or without images.
     """
-    splits = _split_folders(path)
-    if splits:
-        return _task(path, {name: _classes(folder) for name, folder in splits.items()}, max_memory)
-    classes = _classes(path)
-    return _task(path, {"train": classes}, max_memory)
+    passed: Counter[str] = Counter()
+    folders = _split_folders(path) or {"train": path}
+    splits = {
+        name: {inside.name: _images(inside, passed) for inside in class_folders(folder)}
+        for name, folder in folders.items()
+    }
+    if passed:
+        listed = ", ".join(f"{count} {suffix}" for suffix, count in passed.most_common(5))
+        logger.warning("%s: files that are no known images are passed over: %s", path, listed)
+    return _task(path, splits, max_memory)
 
 
 def _task(path: Path, splits: Mapping[str, Classes], max_memory: int) -> TargetTask:
     class_names = sorted(set().union(*splits.values()))
     if not class_names:
-        flat = len(_images(path))
+        flat = len(_images(path, Counter()))
         raise InputError(
             f"{path}: no class folders. Expected one folder of images for each class, such as "
             f"{path / 'cat' / '001.jpg'}"
@@ -89,11 +101,15 @@ def _split_folders(path: Path) -> dict[str, Path]:
                 "Remove or rename one."
             )
         found[split] = folder
-    return found if {"train", "test"} & set(found) else {}
-
-
-def _classes(path: Path) -> Classes:
-    return {folder.name: _images(folder) for folder in class_folders(path)}
+    if {"train", "test"} & set(found):
+        return found
+    names = [folder.name for folder in class_folders(path)]
+    if names and all(name.lower() in SPLIT_FOLDERS for name in names):
+        raise InputError(
+            f"{path}: no class folders in {', '.join(f'{name}/' for name in names)}. Expected one "
+            f"folder of images for each class, such as {path / names[-1] / 'cat' / '001.jpg'}"
+        )
+    return {}
 
 
 def class_folders(path: Path) -> list[Path]:
@@ -105,11 +121,17 @@ def class_folders(path: Path) -> list[Path]:
     return sorted((p for p in inside if _visible(p.name) and p.is_dir()), key=lambda p: p.name)
 
 
-def _images(folder: Path) -> list[Path]:
+def _images(folder: Path, passed: Counter[str]) -> list[Path]:
+    """The image files beneath; `passed` counts the suffixes of the others."""
     files: list[Path] = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = filter(_visible, folders)
-        files += [Path(place, n) for n in names if _visible(n) and _suffix(n) in SUFFIXES]
+    for place, folders, names in os.walk(folder, followlinks=True):
+        above = [Path(place).resolve(), *Path(place).resolve().parents]
+        folders[:] = [  # a link to a folder above has no end
+            name for name in folders if _visible(name) and Path(place, name).resolve() not in above
+        ]
+        shown = [name for name in names if _visible(name)]
+        files += [Path(place, name) for name in shown if _suffix(name) in SUFFIXES]
+        passed.update(s for name in shown if (s := _suffix(name)) not in SUFFIXES | NO_IMAGES)
     return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
 
 

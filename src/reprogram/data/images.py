@@ -266,6 +266,11 @@ class DatasetStore(ImageStore):
             sha.update(repr(image.size).encode() + image.tobytes())
         return sha.digest()
 
+    @property
+    def version(self) -> str:
+        """The fingerprint that a Hub data set has of all its rows; "" for any other."""
+        return str(getattr(self.dataset, "_fingerprint", ""))
+
 
 @final
 class SubsetStore(ImageStore):

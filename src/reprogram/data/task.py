@@ -124,7 +124,7 @@ class TargetTask:
         name: Short and the same wherever the data lie: it enters the seeds of the splits.
         class_names: In the order of the labels.
         parts: A reader for each split that there is.
-        native_size: Largest side of a typical image in pixels; None to look at the first images.
+        native_size: Largest side of a typical image in pixels; None to look at some images.
         max_memory: Bytes that one split may hold at one size before it goes to a mapped file.
 
     Raises:
@@ -282,12 +282,13 @@ class TargetTask:
 
     @cached_property
     def native_size(self) -> int | None:
-        """Largest side of a typical image in pixels, by the median of the first eight."""
+        """Largest side of a typical image in pixels, by the median of eight, evenly spaced."""
         if self._native_size is not None:
             return self._native_size
         for name in ("train", "test", "val"):
             if self.has(name) and len(split := self._read(name)):
-                return int(np.median([max(split.image(i).size) for i in range(min(8, len(split)))]))
+                some = np.unique(np.linspace(0, len(split) - 1, 8, dtype=int))
+                return int(np.median([max(split.image(int(i)).size) for i in some]))
         return None
 
     @cached_property

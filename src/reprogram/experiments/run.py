@@ -121,7 +121,7 @@ def run_cell(
         "schema": ROW_SCHEMA,
         "status": "done",
         "settings": settings.to_dict(),
-        "val_accuracy": _val_accuracy(trace),
+        "val_accuracy": trace.val_accuracy,
         "selection_rule": trace.selection_rule,
         "selected_epoch": trace.selected_epoch,
         "history": trace.to_dict()["history"],
@@ -308,8 +308,3 @@ def identity_of(cell: Cell, source: Source, task: TargetTask) -> str:
     return known.key(
         source.fingerprint, preprocessing_of(source), task.fingerprint, f"schema {ROW_SCHEMA}"
     )
-
-
-def _val_accuracy(trace: Trace) -> float | None:
-    val = trace.history[trace.selected_epoch].val
-    return val.accuracy if val else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from reprogram.checkpoint import load_checkpoint
 from reprogram.data import Split, TargetTask
 from reprogram.errors import InputError
-from reprogram.evaluation import in_batches
+from reprogram.evaluation import first_names, in_batches
 from reprogram.experiments import trial_images, with_test_pool
 from reprogram.source_training.loop import LabelledImages, Recipe, train_network
 from reprogram.sources import (
@@ -26,6 +27,7 @@ from reprogram.sources import (
     Source,
     create_network,
     find_head,
+    load_source,
     training_record,
     write_source_directory,
 )
@@ -33,6 +35,8 @@ from reprogram.sources.depth import DEPTH_NETWORKS, depth_arguments
 from reprogram.training import score
 
 __all__ = ["evaluate_source", "pixel_statistics", "train_source"]
+
+logger = logging.getLogger(__name__)
 
 
 def train_source(
@@ -102,7 +106,7 @@ def train_source(
     stale = False
     try:
         if (out / "config.json").exists():
-            return _finished(out, identity | {"half": half})
+            return _finished(out, identity | {"half": half}, test)
         if overwrite:
             load_checkpoint(checkpoint, known)
     except InputError:
@@ -237,20 +241,37 @@ def _maps(
 
 
 def evaluate_source(source: Source, split: Split, batch_size: int = 256) -> dict[str, Any]:
-    """Top-1 accuracy of a source on images whose labels index its own classes.
+    """Top-1 accuracy of a source on images of its own classes, among all of its classes.
+
+    Classes are matched by name where the source has all of the split's names, otherwise by order,
+    with a warning.
 
     Raises:
         InputError: A label is not one of the source's classes.
     """
-    if int(split.labels.max()) >= source.num_classes:
+    labels = _source_labels(source, split)
+    if int(labels.max()) >= source.num_classes:
         raise InputError(
-            f"{split.name} labels go up to {int(split.labels.max())}, source {source.name!r} has "
+            f"{split.name} labels go up to {int(labels.max())}, source {source.name!r} has "
             f"{source.num_classes} classes. evaluate-source needs the source's own classes; "
             "to solve another task use `reprogram fit`."
         )
     logits = in_batches(source, split.images(source.image_size), source, batch_size)
-    found = score(logits, torch.from_numpy(split.labels))
-    return asdict(found) | {"split": split.name}
+    return asdict(score(logits, labels)) | {"split": split.name}
+
+
+def _source_labels(source: Source, split: Split) -> Int[Tensor, " n"]:
+    """The split's labels as classes of the source."""
+    labels, names = torch.from_numpy(split.labels), source.class_names
+    if split.class_names == names[: len(split.class_names)]:
+        return labels
+    if len(set(names)) == len(names) and set(split.class_names) <= set(names):
+        return torch.tensor([names.index(name) for name in split.class_names])[labels]
+    logger.warning(
+        "classes have other names (%s; the source: %s) and are matched by their order",
+        first_names(split.class_names), first_names(names),
+    )  # fmt: skip
+    return labels
 
 
 def pixel_statistics(
@@ -283,7 +304,8 @@ def _stored(
     )  # fmt: skip
 
 
-def _finished(out: Path, identity: dict[str, Any]) -> dict[str, Any]:
+def _finished(out: Path, identity: dict[str, Any], test: Split) -> dict[str, Any]:
+    """The record of the training that `out` holds, scored on the test images asked for."""
     training = training_record(out)
     # A record from before a setting existed means its default.
     recorded = asdict(Recipe()) | training.get("recipe", {})
@@ -292,6 +314,9 @@ def _finished(out: Path, identity: dict[str, Any]) -> dict[str, Any]:
             f"--out {out} holds a source with other settings or data. "
             "Use --overwrite to replace it, or another --out."
         )
+    if training["num_test"] != len(test):
+        found = evaluate_source(load_source(str(out)), test)
+        training |= {"test_accuracy": found["accuracy"], "num_test": found["n"]}
     return training
 
 

@@ -21,6 +21,7 @@ from reprogram.engine.splitting import explaining_single_images
 from reprogram.errors import InputError
 from reprogram.seeds import generator_for, seed_for
 from reprogram.sources.depth import DEPTH_NETWORKS
+from reprogram.sources.weights import load_tensors
 
 __all__ = ["LabelledImages", "Progress", "Recipe", "one_cycle", "recipe_for", "train_network"]
 
@@ -193,7 +194,11 @@ def train_network(
     progress = _restore(checkpoint, identity, model, optimizer)
     while not progress.is_over(recipe):
         epoch, started = progress.epochs, time.perf_counter()
-        loss = _train_epoch(model, optimizer, examples, prepare, recipe, epoch, device, on_batch)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for("source-noise", recipe.seed, epoch))  # dropout draws from it
+            loss = _train_epoch(
+                model, optimizer, examples, prepare, recipe, epoch, device, on_batch
+            )
         val_loss = _mean_loss(model, validation, prepare, recipe, device) if validation else None
         progress.close_epoch(model, val_loss)
         save_checkpoint(
@@ -205,7 +210,7 @@ def train_network(
             loss, val_loss, len(examples.labels) / (time.perf_counter() - started),
         )  # fmt: skip
     if progress.best:
-        model.load_state_dict(progress.best)
+        load_tensors(model, progress.best)
     return model.eval(), progress
 
 
@@ -306,6 +311,6 @@ def _restore(
     state = load_checkpoint(path, identity)
     if state is None:
         return Progress()
-    model.load_state_dict(state["model"])
+    load_tensors(model, state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return Progress(**state["trace"], best=state["best"])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from reprogram.errors import InputError
 from reprogram.sources.state import fingerprint_of, require_finite, same_bits, tensors_of
+from reprogram.sources.weights import load_tensors
 
 __all__ = ["NetworkSource", "Source", "require_head", "preprocessing_of"]
 
@@ -274,7 +275,7 @@ class NetworkSource(Source):
                     f"changed tensor {key!r} of shape {tuple(value.shape)} does not fit source "
                     f"{self.name!r} ({want}). Load it into the source that it was trained from."
                 )
-        self.network.load_state_dict({**state, **changed}, strict=False)
+        load_tensors(self.network, {**state, **changed})
         require_finite(self.network, self.name)
 
     def _head_module(self) -> nn.Module:

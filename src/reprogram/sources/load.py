@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,12 @@ def load_source(
     given = {key: value for key, value in given.items() if value is not None}
     source = dataclasses.replace(parts, **given).source()
     if isinstance(spec, nn.Module):
-        _try(source)
+        _try(source, source.features)
         source.variant = f", head {source.head}, layers {_layers(spec)}"
     elif source.head != parts.head:
         source.variant = f", head {source.head}"
+    if image_size not in (None, parts.image_size):
+        _try(source, source)
     return source if device is None else source.to(device)
 
 
@@ -226,17 +228,20 @@ def _of_module(
     )
 
 
-def _try(source: NetworkSource) -> None:
-    """One image through a network that nobody has tried: it must return logits and features."""
+def _try(source: NetworkSource, call: Callable[[Tensor], Tensor]) -> None:
+    """One image through a network that nobody has tried so."""
     size = source.image_size
     image = source.mean.new_zeros(1, 3, size, size)
     try:
         with torch.no_grad():
-            source.features(image)
+            call(image)
     except InputError:
         raise
     except Exception as error:  # the network is the caller's
+        formats = {p.dtype for p in source.network.parameters()} - {torch.float32}
+        remedy = f"Its weights are {formats.pop()}: pass network.float()" if formats else ""
         raise InputError(
             f"the network {source.name} fails on an input of shape (1, 3, {size}, {size}): "
-            f"{type(error).__name__} {(str(error).splitlines() or [''])[0]}. Check image_size."
+            f"{type(error).__name__} {(str(error).splitlines() or [''])[0]}. "
+            f"{remedy or 'Check image_size'}."
         ) from error

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reprogram.errors import InputError
 from reprogram.sources.state import tensors_of
 
-__all__ = ["load_strictly", "read_weights"]
+__all__ = ["load_strictly", "load_tensors", "read_weights"]
 
 CONTAINERS = ("state_dict", "model")
 """Keys under which training scripts keep the network's tensors in a checkpoint."""
@@ -102,7 +102,18 @@ def load_strictly(network: nn.Module, weights: Mapping[str, Tensor], where: str)
                 f"{where}: tensor {key!r} is {value.dtype}, the network needs floating point. "
                 "Convert quantised weights to float first."
             )
-    network.load_state_dict(weights, strict=False)
+    load_tensors(network, weights)
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors in the place of a network's own; those that are not named stay.
+
+    A network's `state_dict()` also says which version of its modules it comes from, which some
+    (torchvision's MNASNet) insist on and a plain dict does not.
+    """
+    state = network.state_dict()
+    state.update(tensors)
+    network.load_state_dict(state)
 
 
 def _misfits(missing: list[str], unexpected: list[str]) -> str:

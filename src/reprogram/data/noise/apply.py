@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from reprogram.data.noise.kinds import NOISES, ImageNoise, LabelNoise
+from reprogram.data.noise.labels import redrawn
 from reprogram.data.noise.spec import Noise
 from reprogram.data.noise.store import NoisyStore
 from reprogram.data.roots import cache_dir
@@ -53,8 +54,10 @@ def _part(task: TargetTask, noise: Noise, split: str, folder: Path, max_memory: 
     clean, kind = task.part(split), NOISES[noise.kind]
     draw = (task.name, noise.kind, noise.severity, noise.seed, split)
     if isinstance(kind, LabelNoise):
-        rng = np.random.default_rng(seed_for("noise", *draw))
-        return clean._replace(labels=kind.flip(clean.labels, task.num_classes, noise.strength, rng))
+        shared = np.random.default_rng(seed_for("noise", *draw[:-1]))  # by all splits
+        matrix = kind.matrix(task.num_classes, noise.strength, shared)
+        own = np.random.default_rng(seed_for("noise", *draw))
+        return clean._replace(labels=redrawn(clean.labels, matrix, own))
     store = NoisyStore(clean.store, kind, noise.strength, draw, folder, max_memory)
     return clean._replace(store=store)
 

@@ -62,13 +62,13 @@ class LabelNoise:
     """A noise of training labels.
 
     Attributes:
-        flip: (labels (n,), number of classes, rate, generator) to labels (n,).
+        matrix: (number of classes T, rate, generator) to P(new label | label), (T, T).
         levels: Rate of severities 1 to 5.
         unit: What the rate measures.
         reference: Where it was published.
     """
 
-    flip: Callable[[ndarray, int, float, np.random.Generator], ndarray]
+    matrix: Callable[[int, float, np.random.Generator], ndarray]
     levels: Levels
     unit: str
     reference: str

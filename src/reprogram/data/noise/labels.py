@@ -1,4 +1,4 @@
-"""Label noise: an image's label is replaced by a draw that depends on its class alone."""
+"""Label noise: an image's label is replaced by a draw from its class's row of a matrix."""
 
 from __future__ import annotations
 
@@ -6,58 +6,50 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-__all__ = ["class_dependent", "class_dependent_matrix", "pair", "symmetric"]
+__all__ = ["class_dependent", "pair", "redrawn", "symmetric"]
 
 
-def symmetric(
-    labels: Int[ndarray, " n"], num_classes: int, rate: float, rng: np.random.Generator
+def redrawn(
+    labels: Int[ndarray, " n"], matrix: Float[ndarray, "T T"], rng: np.random.Generator
 ) -> Int[ndarray, " n"]:
-    """With probability `rate` another class, every other one equally likely.
+    """Labels drawn anew: label t becomes u with probability matrix[t, u].
+
+    >>> redrawn(np.array([0, 1, 1]), np.eye(2)[::-1], np.random.default_rng(0)).tolist()
+    [1, 0, 0]
+    """
+    draw = rng.random(len(labels))
+    # The last column is left out: it is 1 only up to rounding.
+    return (draw[:, None] >= matrix.cumsum(1)[labels, :-1]).sum(1)
+
+
+def symmetric(num_classes: int, rate: float, rng: np.random.Generator) -> Float[ndarray, "T T"]:
+    """P(new label | label): with probability `rate` another class, every other one equally likely.
 
     Args:
-        labels: Classes in 0 to T - 1.
         num_classes: T.
         rate: Probability that a label becomes wrong.
-        rng: Draws which and to what.
+        rng: Nothing is drawn.
+
+    >>> symmetric(3, 0.5, np.random.default_rng(0))[0].tolist()
+    [0.5, 0.25, 0.25]
     """
-    wrong = rng.random(len(labels)) < rate
-    shift = rng.integers(1, num_classes, len(labels))
-    return np.where(wrong, (labels + shift) % num_classes, labels)
+    other = rate / (num_classes - 1)
+    return np.full((num_classes, num_classes), other) + np.eye(num_classes) * (1 - rate - other)
 
 
-def pair(
-    labels: Int[ndarray, " n"], num_classes: int, rate: float, rng: np.random.Generator
-) -> Int[ndarray, " n"]:
-    """With probability `rate` the next class, and class 0 after the last (Han et al. 2018).
+def pair(num_classes: int, rate: float, rng: np.random.Generator) -> Float[ndarray, "T T"]:
+    """P(new label | label): with probability `rate` the next class, and class 0 after the last.
 
-    Args:
-        labels: Classes in 0 to T - 1.
-        num_classes: T.
-        rate: Probability that a label becomes wrong.
-        rng: Draws which.
+    Han et al. 2018. Takes what :func:`symmetric` takes.
+
+    >>> pair(3, 0.25, np.random.default_rng(0)).tolist()
+    [[0.75, 0.25, 0.0], [0.0, 0.75, 0.25], [0.25, 0.0, 0.75]]
     """
-    wrong = rng.random(len(labels)) < rate
-    return np.where(wrong, (labels + 1) % num_classes, labels)
+    same = np.eye(num_classes)
+    return (1 - rate) * same + rate * np.roll(same, 1, axis=1)
 
 
 def class_dependent(
-    labels: Int[ndarray, " n"], num_classes: int, rate: float, rng: np.random.Generator
-) -> Int[ndarray, " n"]:
-    """Labels drawn from their class's row of :func:`class_dependent_matrix`.
-
-    Args:
-        labels: Classes in 0 to T - 1.
-        num_classes: T.
-        rate: Mean over classes of the probability that a label becomes wrong.
-        rng: Draws the matrix, then the labels.
-    """
-    cumulative = class_dependent_matrix(num_classes, rate, rng).cumsum(1)
-    draw = rng.random(len(labels))
-    # The last column is left out: it is 1 only up to rounding.
-    return (draw[:, None] >= cumulative[labels, :-1]).sum(1)
-
-
-def class_dependent_matrix(
     num_classes: int, rate: float, rng: np.random.Generator
 ) -> Float[ndarray, "T T"]:
     """P(new label | label) with a rate and preferred wrong classes of each class's own.
@@ -71,7 +63,7 @@ def class_dependent_matrix(
         rate: Mean over classes of the probability that a label becomes wrong, at most 2/3.
         rng: Draws the matrix.
 
-    >>> matrix = class_dependent_matrix(4, 0.2, np.random.default_rng(0))
+    >>> matrix = class_dependent(4, 0.2, np.random.default_rng(0))
     >>> [round(float(value), 6) for value in (matrix.sum(1).min(), 1 - matrix.diagonal().mean())]
     [1.0, 0.2]
     """
