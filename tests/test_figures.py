@@ -14,6 +14,7 @@ import pytest
 from reprogram import figures
 from reprogram.errors import InputError
 from reprogram.figures import Examples, Point, style
+from reprogram.figures.advantage import Field, advantage_picture
 from reprogram.figures.curves import spread_apart
 from reprogram.figures.mappings import is_sparse
 
@@ -107,6 +108,15 @@ def test_prompt_picture_has_units_and_names(masks: bool, signed: bool):
     assert ("mask" in shown) == masks
     bar = next(a for a in figure.findobj(matplotlib.axes.Axes) if a.get_xlabel().startswith("each"))
     assert bar.get_xlim() == ((-1.5, 1.5) if signed else (0.0, 1.0))
+
+
+def test_a_map_of_one_column_is_as_wide_as_its_title():
+    fields = [[Field("resolved", ("pad+ilm",), "+3.1 points")]]
+    title = "At most 34,000 trained parameters"
+    figure = advantage_picture({title: fields}, ["cifar10\nfrom embedded"], ["100%"])
+    (shown,) = (text for text in figure.texts if text.get_text() == title)
+    box = shown.get_window_extent(figure.canvas.get_renderer())
+    assert 0 < box.x0 and box.x1 < figure.bbox.x1 and box.y1 < figure.bbox.y1
 
 
 def test_masks_share_one_scale_that_clips_none_of_them():

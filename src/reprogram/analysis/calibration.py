@@ -14,7 +14,13 @@ from reprogram.errors import InputError
 
 __all__ = ["PARTS", "Calibration"]
 
-PARTS = ("unprompted", "gain", "probe", "centroid")
+_WORDS = {
+    "unprompted": "the unprompted accuracy",
+    "gain": "what the kernel adds to it",
+    "probe": "the linear probe",
+    "centroid": "the nearest centroid",
+}
+PARTS = tuple(_WORDS)
 NUMBERS = ("intercept", *PARTS, "error", "pairs")
 MADE = ("method", "images", "mapping_images", "training", "epochs", "n_train")
 SHIPPED = "calibrations.json"  # beside this module: calibrations by method
@@ -113,6 +119,11 @@ class Calibration:
             for name, value in asked.items()
             if own[name] not in (None, value)
         )
+
+    @property
+    def weighed(self) -> list[str]:
+        """The parts that the prediction rests on, in words."""
+        return [words for name, words in _WORDS.items() if getattr(self, name)]
 
     def accuracy(self, parts: Mapping[str, float]) -> float:
         """The calibrated accuracy, in [0, 1]."""

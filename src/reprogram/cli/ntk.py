@@ -41,8 +41,10 @@ def ntk(
 ) -> None:
     """The tangent kernel of an untrained method: its spectrum, and the accuracy it predicts.
 
-    The kernel is taken on some training images at the untrained prompt. The prediction is the
-    accuracy of leaving each of them out of ridge regression on it; the mapping is fitted on others.
+    The kernel is taken on some training images at the untrained prompt; its accuracy is that of
+    leaving each of them out of ridge regression on it. The mapping is fitted on others. The
+    prediction weighs this and three simpler measures as a calibration on finished trainings says;
+    without one it is the kernel's accuracy alone.
 
     Args:
         target: As for fit.
@@ -176,7 +178,8 @@ def _text(
         prediction = (
             f"predicted accuracy {100 * fit.accuracy(found.parts()):.1f} %   "
             f"+- {100 * fit.error:.1f} points (95 %)"
-            f"{f' after {fit.training}' if fit.training else ''}, calibrated on {fit.pairs:,} pairs"
+            f"{f' after {fit.training}' if fit.training else ''}, calibrated on {fit.pairs:,} pairs: "
+            f"from {' and '.join(fit.weighed) or 'nothing but their mean'}"
         )
     lines = [
         str(found.spectrum),

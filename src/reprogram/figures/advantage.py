@@ -44,7 +44,9 @@ def advantage_picture(
     """
     letters = max((len(line) for row in rows for line in row.split("\n")), default=0)
     left, field, tall = 0.2 + 0.078 * letters, 0.98, 0.46  # inches
-    width, height = left + field * len(columns) + 0.1, tall * len(rows) + 0.65
+    titles = max((len(title) for title in maps), default=0)
+    width = max(left + field * len(columns) + 0.1, 0.3 + 0.105 * titles)
+    height = tall * len(rows) + 0.65
     with styled():
         figure = new_figure(width, height * len(maps))
         figure.set_layout_engine(None)  # every place is known
@@ -54,7 +56,8 @@ def advantage_picture(
             place = (left / width, bottom / whole, field * len(columns) / width)
             axes = figure.add_axes((*place, tall * len(rows) / whole))
             _draw(axes, fields, rows, columns)
-            axes.set_title(title, loc="left")
+            top = (bottom + tall * len(rows) + 0.08) / whole
+            figure.text(0.1 / width, top, title, fontsize=10, fontweight="bold", va="bottom")
     return figure
 
 
