@@ -209,6 +209,11 @@ def test_fit_takes_one_of_several_trainings_of_a_source(
         (["fit", "--target", "digits", "--max-memory", "lots"], "4GiB"),
         (["fit", "--target", "no/such/folder"], "no/such/folder"),
         (["fit", "--target", "digits", "--set", "rank=3"], "lowrank"),
+        (
+            ["fit", "--target", "digits", "--epochs", "1", "--set", "epochs=3"],
+            "--set epochs=3 and --epochs 1 are one setting",
+        ),
+        (["fit", "--target", "digits", "--source-seed", "3"], "Leave it out"),
         (["fit", "--target", "digits", "--set", "lr_mask=1"], "It belongs to smm"),
         (["evaluate", "nowhere", "--target", "digits"], "nowhere"),
         (["predict", "nowhere", "x.png"], "nowhere"),

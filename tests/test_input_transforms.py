@@ -420,6 +420,11 @@ def test_grey_images_are_refused() -> None:
         Identity(8)(torch.zeros(1, 1, 8, 8))
 
 
+def test_images_of_bytes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"got torch.uint8. Divide them by 255"):
+        Identity(8)(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("size", [32, 40])
 def test_padding_names_full_and_a_size_that_works(size: int) -> None:
     builders: list[Callable[[int], InputTransform]] = [

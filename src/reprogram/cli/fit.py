@@ -13,6 +13,7 @@ from reprogram.cli.options import (
     Common,
     Shared,
     bytes_of,
+    chosen_settings,
     open_source,
     open_store,
     open_target,
@@ -88,14 +89,13 @@ def fit(
     from reprogram.experiments import Cell, run_in_directory
     from reprogram.methods import get_method
     from reprogram.progress import FitProgress
-    from reprogram.settings import Settings
     from reprogram.sources import resolve_seeded
     from reprogram.tracking import tensorboard
 
     check_fraction(fraction, "--fraction")
-    changes: dict[str, Any] = Settings.parse(set_)
-    direct = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
-    changes |= {name: value for name, value in direct.items() if value is not None}
+    changes = chosen_settings(
+        set_, epochs=epochs, batch_size=batch_size, lr=lr, precision=precision
+    )
     settings = get_method(method).settings.updated(changes)
     task = open_target(target, common)
     body = open_source(resolve_seeded(source, source_seed), common)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from reprogram.cli.options import bytes_of, list_of
+from reprogram.cli.options import bytes_of, chosen_settings, list_of
 from reprogram.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,7 +98,6 @@ def cells_for(config: Path | None, grid: Grid) -> list[Cell]:
     """The cells of a config, or of flags."""
     from reprogram.data.noise import Noise
     from reprogram.experiments.grid import product, read_config
-    from reprogram.settings import Settings
 
     if config is not None:
         if grid != Grid():
@@ -110,9 +109,7 @@ def cells_for(config: Path | None, grid: Grid) -> list[Cell]:
         raise InputError(
             "nothing to run: give a config such as configs/data_size.py, or --source and --target."
         )
-    settings: dict[str, Any] = Settings.parse(grid.set_)
-    if grid.epochs is not None:
-        settings["epochs"] = grid.epochs
+    settings = chosen_settings(grid.set_, epochs=grid.epochs)
     return product(
         sources=list_of(grid.source),
         targets=list_of(grid.target),

@@ -6,7 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from reprogram.engine import FeatureStore
     from reprogram.sources import Source
 
-__all__ = ["Common", "Shared", "bytes_of", "list_of", "open_source", "open_store", "open_target"]
+__all__ = ["Common", "Shared", "bytes_of", "chosen_settings", "list_of"]
+__all__ += ["open_source", "open_store", "open_target"]
 
 
 @dataclass
@@ -109,3 +110,21 @@ def list_of(text: str) -> list[str]:
     ['digits[0,1]', 'usps.npz']
     """
     return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+
+
+def chosen_settings(set_: tuple[str, ...], **options: Any) -> dict[str, Any]:
+    """The settings of --set and of the options that have names of their own.
+
+    Raises:
+        InputError: One of them is given both ways.
+    """
+    from reprogram.settings import Settings
+
+    chosen = Settings.parse(set_)
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in chosen.keys() & given.keys():
+        raise InputError(
+            f"--set {name}={chosen[name]} and --{name.replace('_', '-')} {given[name]} are one "
+            "setting. Give it once."
+        )
+    return chosen | given

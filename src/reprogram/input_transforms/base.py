@@ -48,13 +48,17 @@ class InputTransform(nn.Module, ABC):
         """X itself.
 
         Raises:
-            InputError: x is not a batch of RGB images of side `image_size`.
+            InputError: x is not a batch of RGB images of side `image_size`, or not floating point.
         """
         side = self.image_size
         if x.ndim != 4 or x.shape[1:] != (3, side, side):
             raise InputError(
                 f"images must have shape (batch, 3, {side}, {side}), got {tuple(x.shape)}. "
                 "Resize them to the prompt's image_size first."
+            )
+        if not x.is_floating_point():
+            raise InputError(
+                f"images must be numbers in [0, 1], got {x.dtype}. Divide them by 255."
             )
         return x
 

@@ -88,6 +88,11 @@ def resolve_seeded(spec: str, source_seed: int | None) -> str:
             f"source {spec!r} was trained with seeds {listed}. Choose a source seed, or name one of "
             f"them: {spec}/seed-{seeds[0]}."
         )
+    if not seeds:
+        raise InputError(
+            f"source {spec!r} is no directory of several trainings, and source seed {source_seed} "
+            "was asked for. Leave it out."
+        )
     if source_seed not in seeds:
         raise InputError(
             f"source {spec!r} has no training with seed {source_seed}. It has: {listed}. Train it "
