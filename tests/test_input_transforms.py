@@ -422,7 +422,7 @@ def test_grey_images_are_refused() -> None:
 
 def test_images_of_bytes_are_refused() -> None:
     with pytest.raises(InputError, match=r"got torch.uint8. Divide them by 255"):
-        Identity(8)(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+        Identity(8).check(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("size", [32, 40])

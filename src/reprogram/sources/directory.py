@@ -90,8 +90,8 @@ def resolve_seeded(spec: str, source_seed: int | None) -> str:
         )
     if not seeds:
         raise InputError(
-            f"source {spec!r} is no directory of several trainings, and source seed {source_seed} "
-            "was asked for. Leave it out."
+            f"source {spec!r} has no training with seed {source_seed}. It has: none, since it is no "
+            "directory of several trainings. Leave it out."
         )
     if source_seed not in seeds:
         raise InputError(
