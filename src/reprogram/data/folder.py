@@ -125,13 +125,15 @@ def _images(folder: Path, passed: Counter[str]) -> list[Path]:
     """The image files beneath; `passed` counts the suffixes of the others."""
     files: list[Path] = []
     for place, folders, names in os.walk(folder, followlinks=True):
-        above = [Path(place).resolve(), *Path(place).resolve().parents]
-        folders[:] = [  # a link to a folder above has no end
-            name for name in folders if _visible(name) and Path(place, name).resolve() not in above
-        ]
-        shown = [name for name in names if _visible(name)]
-        files += [Path(place, name) for name in shown if _suffix(name) in SUFFIXES]
-        passed.update(s for name in shown if (s := _suffix(name)) not in SUFFIXES | NO_IMAGES)
+        here = Path(place).resolve()
+        above = {here, *here.parents}  # a link to one of them has no end
+        folders[:] = [n for n in folders if _visible(n) and (here / n).resolve() not in above]
+        for name in filter(_visible, names):
+            suffix = _suffix(name)
+            if suffix in SUFFIXES:
+                files.append(Path(place, name))
+            elif suffix not in NO_IMAGES:
+                passed[suffix] += 1
     return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
 
 

@@ -17,9 +17,12 @@ def redrawn(
     >>> redrawn(np.array([0, 1, 1]), np.eye(2)[::-1], np.random.default_rng(0)).tolist()
     [1, 0, 0]
     """
-    draw = rng.random(len(labels))
-    # The last column is left out: it is 1 only up to rounding.
-    return (draw[:, None] >= matrix.cumsum(1)[labels, :-1]).sum(1)
+    draw, new = rng.random(len(labels)), np.empty_like(labels)
+    # Class by class, not (n, T) at once; the last column is 1 only up to rounding and left out.
+    for label, cumulative in enumerate(matrix.cumsum(1)[:, :-1]):
+        own = labels == label
+        new[own] = np.searchsorted(cumulative, draw[own], side="right")
+    return new
 
 
 def symmetric(num_classes: int, rate: float, rng: np.random.Generator) -> Float[ndarray, "T T"]:
