@@ -35,6 +35,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ntk(source: Path, *more: str, images: int = 20) -> int:
+    more = more if "--method" in more else ("--method", "pad+flm", *more)
     return run(
         ["ntk", "--source", str(source), "--target", "digits", "--images", str(images),
          "--mapping-images", "40", "--device", "cpu", *more]
@@ -47,7 +48,7 @@ def test_it_prints_the_spectrum_and_the_prediction_and_draws(
     assert ntk(sources / "seed-0", "--method", "pad+flm") == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"full kernel, 200 rows, {3 * (16**2 - 14**2)} parameters, rank ")
-    for words in ("largest eigenvalue", "smallest non-zero", "noise floor", "effective dimension",
+    for words in ("largest eigenvalue", "eigenvalue 180 (P)", "noise floor", "effective dimension",
                   "alignment, full kernel", "residual in the top 10"):  # fmt: skip
         assert words in out
     assert "leave-one-out accuracy " in out and "uncalibrated: how far training ends" in out

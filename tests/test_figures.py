@@ -95,6 +95,21 @@ def test_training_curve_marks_the_selected_epoch():
     assert not any("test (" in text for text in texts(figures.training_curve(without)))
 
 
+def test_a_training_curve_has_no_panel_without_accuracies_and_no_zoom_into_noise():
+    loss = [{"epoch": e, "train_loss": 1.0 / e} for e in (1, 2, 3)]
+    assert len(figures.training_curve(loss).axes) == 1
+    flat = [row | {"val_accuracy": 0.5 + 1e-4 * i} for i, row in enumerate(loss)]
+    low, high = figures.training_curve(flat).axes[0].get_ylim()
+    assert high - low >= 4.0
+
+
+def test_examples_leave_out_what_there_is_not():
+    plain = replace(examples(), prompted=None, source_class=None)
+    shown = texts(figures.prompt_picture(plain))
+    assert "original" in shown and "prompted" not in shown
+    assert "→ cat" in shown and not any("tench" in text for text in shown)
+
+
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("signed", [False, True])
 def test_prompt_picture_has_units_and_names(masks: bool, signed: bool):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from reprogram.data import Split, TargetTask
 from reprogram.evaluation import check_classes, in_batches
 from reprogram.figures import Examples, choose_examples, save, show_figure
-from reprogram.input_transforms import SMM
+from reprogram.input_transforms import SMM, Identity
 from reprogram.model import Reprogrammed
 from reprogram.output_mappings import counts
 
@@ -61,7 +63,16 @@ def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
         target_names=model.class_names,
         history=history if len(history) > 1 else (),
         selected_epoch=record.get("selected_epoch"),
+        training=_training(record),
     )
+
+
+def _training(record: Mapping[str, Any]) -> str:
+    """On how many images the model was trained and validated, where its record says so."""
+    if not record.get("n_train"):
+        return "training"
+    validated = f", validated on {record['n_val']:,}" if record.get("n_val") else ""
+    return f"training on {record['n_train']:,} images{validated}"
 
 
 def _short(source: str) -> str:
@@ -95,17 +106,38 @@ def examples(model: Reprogrammed, split: Split) -> tuple[Examples, np.ndarray]:
     logits = in_batches(lambda x: source(transform(x)), pixels, source, batch_size=64)
     answers = in_batches(model, pixels, source, batch_size=64).argmax(1).numpy()
     chosen = choose_examples(some.labels, answers)
-    masks = None
+    prompted = masks = None
+    if not isinstance(transform, Identity):
+        prompted = in_batches(transform, pixels[chosen], source).numpy()
     if isinstance(transform, SMM):
         masks = in_batches(transform.mask_of, pixels[chosen], source).numpy()
+    carrying = carrying_classes(model, logits[chosen], answers[chosen])
     found = Examples(
         originals=pixels[chosen].numpy(),
-        prompted=in_batches(transform, pixels[chosen], source).numpy(),
+        prompted=prompted,
         true=[model.class_names[t] for t in some.labels[chosen]],
         predicted=[model.class_names[t] for t in answers[chosen]],
-        source_class=[model.source.class_names[s] for s in logits[chosen].argmax(1).tolist()],
+        source_class=None if carrying is None else [source.class_names[s] for s in carrying],
         masks=masks,
     )
     labels = torch.from_numpy(some.labels)
     votes = counts(logits.argmax(1), labels, model.source.num_classes, len(model.class_names))
     return found, votes.numpy()
+
+
+def carrying_classes(
+    model: Reprogrammed, logits: Float[Tensor, "n source"], answers: Int[np.ndarray, " n"]
+) -> list[int] | None:
+    """The source class with the largest share of each answer's logit.
+
+    With target logits = (source logits) @ W that is the largest z_s W[s, t], z measured from the
+    image's mean logit, which the arg max does not depend on; a one-to-one mapping has one such s.
+    None where the mapping reads no source classes.
+    """
+    weight = mapping_weight(model)
+    if weight is None:
+        return None
+    centred = logits - logits.mean(1, keepdim=True)
+    columns = torch.from_numpy(weight).to(centred)[:, answers].T  # (n, S)
+    shares = (centred * columns).masked_fill(columns == 0, -torch.inf)
+    return shares.argmax(1).tolist()

@@ -194,7 +194,8 @@ def test_a_spectrum_is_json_and_text() -> None:
     assert len(s.to_dict(arrays=True)["eigenvalues"]) == 18
     text = str(s)
     assert "full kernel, 18 rows, 9 parameters, rank 9" in text
-    assert "smallest non-zero" in text and "noise floors" in text
+    assert "eigenvalue 9 (P)" in text and "noise floors" in text
+    assert "(P)" not in str(sp.summarise(kernel_of(J), R, parameters=18))
     singular = sp.summarise(torch.diag(torch.tensor([1.0, 0.0])))
     assert singular.to_dict()["condition_number"] is None
 

@@ -24,7 +24,7 @@ def ntk(
     target: str,
     source: str = "embedded",
     source_seed: int | None = None,
-    method: str = "pad+flm",
+    method: str = "full+ilm",
     images: int = 200,
     mapping_images: int = 512,
     seed: int = 0,
@@ -101,7 +101,7 @@ def ntk(
         )
         fit = None
     picture = picture or Path(f"ntk-{task.name}-{method}.png".replace("/", "-"))
-    _draw(found, task.name, by_trace, picture)
+    _draw(found, f"{body.name} -> {task.name}", by_trace, picture)
     seconds = time.perf_counter() - began
     document: dict[str, Any] = found.to_dict() | {
         "source": spec,
@@ -149,7 +149,7 @@ def _calibration(
     return fit
 
 
-def _draw(found: Forecast, target: str, by_trace: bool, path: Path) -> None:
+def _draw(found: Forecast, pair: str, by_trace: bool, path: Path) -> None:
     from reprogram.figures import save
     from reprogram.figures.spectrum import SpectrumLine, spectrum_picture
 
@@ -158,7 +158,7 @@ def _draw(found: Forecast, target: str, by_trace: bool, path: Path) -> None:
     line = SpectrumLine(
         spectrum.eigenvalues.numpy(), spectrum.noise_floor, None if share is None else share.numpy()
     )
-    title = f"{target}, {found.images:,} images: {spectrum.kind} kernel"
+    title = f"{pair}   {found.method}   {spectrum.kind} kernel of {found.images:,} images"
     save(spectrum_picture({found.method: line}, by_trace=by_trace, title=title), path)
 
 

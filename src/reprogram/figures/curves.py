@@ -179,10 +179,20 @@ def draw_training(
     selected_epoch: int | None = None,
     title: str = "",
 ) -> None:
-    """The training curve inside a figure or a part of one."""
+    """The training curve inside a figure or a part of one; no accuracies, no panel for them."""
     from matplotlib.ticker import MaxNLocator
 
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    accuracies = [
+        100 * row[key]
+        for row in history
+        for key in ("val_accuracy", "test_accuracy")
+        if row.get(key) is not None
+    ]
+    scored = bool(accuracies)
+    panels = figure.subplots(
+        1 + scored, 1, sharex=True, squeeze=False, height_ratios=[3, 2] if scored else [1]
+    )[:, 0]
+    top, bottom = panels[0], panels[-1]
     validation, test = method_style("full-finetune"), method_style("reprogramming")
     _draw_series(top, history, "val_accuracy", "validation", validation.colour, "-", "s", 100.0)
     _draw_series(
@@ -196,7 +206,7 @@ def draw_training(
         100.0,
     )
     _draw_series(bottom, history, "train_loss", "training loss", INK, "-", ".", 1.0)
-    for axes in (top, bottom):
+    for axes in panels:
         axes.grid(axis="y")
         if selected_epoch is not None:
             axes.axvline(selected_epoch, color=MUTED, lw=1.0, ls=(0, (2, 2)), zorder=1)
@@ -213,7 +223,9 @@ def draw_training(
             color=MUTED,
             fontsize=8,
         )
-    top.set_ylabel("accuracy, %")
+    if scored:
+        top.set_ylabel("accuracy, %")
+        _set_range(top, accuracies)
     top.set_title(title)
     bottom.set_ylabel("loss")
     bottom.set_xlabel("epoch")
@@ -270,9 +282,14 @@ def _draw_lines(axes: Axes, curves: Mapping[str, Sequence[Point]], *, chance: fl
     if chance is not None:
         axes.axhline(100 * chance, color=MUTED, lw=1.0, ls=(0, (1, 2)), zorder=1)
     if heights:
-        low, high = min(heights), max(heights)
-        margin = max(2.0, 0.06 * (high - low))
-        axes.set_ylim(max(0.0, low - margin), min(101.5, high + margin))
+        _set_range(axes, heights)
+
+
+def _set_range(axes: Axes, heights: Sequence[float]) -> None:
+    """The y range of these per cents, with a margin; at least 4 points, so that noise looks small."""
+    low, high = min(heights), max(heights)
+    margin = max(2.0, 0.06 * (high - low))
+    axes.set_ylim(max(0.0, low - margin), min(101.5, high + margin))
 
 
 def _draw_spread(axes: Axes, points: Sequence[Point], colour: str) -> None:

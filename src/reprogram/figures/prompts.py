@@ -26,17 +26,19 @@ class Examples:
     Attributes:
         originals: Target images, 0 to 255.
         prompted: What the source receives, pixel units; values outside [0, 1] are shown clipped.
+            None where that is the resized image and nothing else.
         true: Name of each image's target class.
         predicted: Name of the target class that the model answers.
-        source_class: Name of the source class with the largest logit.
+        source_class: Name of the source class that the answer rests on most; None where the mapping
+            reads no source classes.
         masks: The masks of SMM, whose range is not bounded, or None.
     """
 
     originals: UInt8[np.ndarray, "n 3 s s"]
-    prompted: Real[np.ndarray, "n 3 H W"]
+    prompted: Real[np.ndarray, "n 3 H W"] | None
     true: Sequence[str]
     predicted: Sequence[str]
-    source_class: Sequence[str]
+    source_class: Sequence[str] | None = None
     masks: Real[np.ndarray, "n c H W"] | None = None
 
 
@@ -83,9 +85,15 @@ def prompt_picture(
 
 def prompt_size(examples: Examples, has_prompt: bool) -> tuple[float, float]:
     """Inches that the picture needs, width and height."""
-    rows = 2 if examples.masks is None else 3
+    rows = len(_rows(examples))
     columns = len(examples.true) + (_prompt_columns(examples) if has_prompt else 0.0)
     return max(4.5, 1.2 * columns + 0.6), 1.16 * rows + 0.95
+
+
+def _rows(examples: Examples) -> list[str]:
+    """What stands beneath each other, in names."""
+    more = {"prompted": examples.prompted, "mask": examples.masks}
+    return ["original", *(name for name, images in more.items() if images is not None)]
 
 
 def _prompt_columns(examples: Examples) -> float:
@@ -149,34 +157,43 @@ def _draw_prompt_alone(
 
 def _draw_examples(figure: Figure | SubFigure, examples: Examples) -> None:
     """One column an image: original, prompted, mask; source class -> target class beneath."""
-    count = len(examples.true)
-    names = ["original", "prompted"] + ([] if examples.masks is None else ["mask"])
+    count, names = len(examples.true), _rows(examples)
     grid = figure.subplots(len(names), count, squeeze=False)
-    masks = None if examples.masks is None else np.asarray(examples.masks, float).mean(axis=1)
+    by_name = dict(zip(names, grid, strict=True))
+    for row, images in (("original", examples.originals), ("prompted", examples.prompted)):
+        for axes, image in zip(by_name.get(row, ()), () if images is None else images, strict=True):
+            image = np.asarray(image)
+            pixels = image if image.dtype == np.uint8 else np.clip(image.astype(float), 0.0, 1.0)
+            axes.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
+    if examples.masks is not None:
+        _draw_masks(figure, by_name["mask"], np.asarray(examples.masks, float).mean(axis=1))
+    for axes in grid.flat:
+        _bare(axes)
     for column in range(count):
-        original = np.asarray(examples.originals[column]).transpose(1, 2, 0)
-        prompted = np.clip(np.asarray(examples.prompted[column], dtype=float), 0.0, 1.0)
-        grid[0, column].imshow(original, interpolation="nearest")
-        grid[1, column].imshow(prompted.transpose(1, 2, 0), interpolation="nearest")
-        if masks is not None:
-            low, high = min(0.0, masks.min()), max(1.0, masks.max())
-            shown = grid[2, column].imshow(masks[column], cmap="cividis", vmin=low, vmax=high)
         _caption(grid, column, examples)
-        for axes in grid[:, column]:
-            _bare(axes)
-    for row, name in enumerate(names):
-        grid[row, 0].set_ylabel(name, fontsize=8.5)
-    if masks is not None:
-        bar = figure.colorbar(shown, ax=list(grid[2]), fraction=0.05, pad=0.01, aspect=12)
-        bar.set_label("mask, channel mean", fontsize=7.5)
-        bar.ax.tick_params(labelsize=7)
+    for name, row in by_name.items():
+        row[0].set_ylabel(name, fontsize=8.5)
+
+
+def _draw_masks(
+    figure: Figure | SubFigure, row: np.ndarray, masks: Real[np.ndarray, "n H W"]
+) -> None:
+    """Masks on one scale that clips none, with its bar."""
+    low, high = min(0.0, masks.min()), max(1.0, masks.max())
+    for axes, mask in zip(row, masks, strict=True):
+        shown = axes.imshow(mask, cmap="cividis", vmin=low, vmax=high)
+    bar = figure.colorbar(shown, ax=list(row), fraction=0.05, pad=0.01, aspect=12)
+    bar.set_label("mask, channel mean", fontsize=7.5)
+    bar.ax.tick_params(labelsize=7)
 
 
 def _caption(grid: np.ndarray, column: int, examples: Examples) -> None:
     """Beneath a column what the model answered, above it whether that is right."""
     true, predicted = examples.true[column], examples.predicted[column]
     correct = true == predicted
-    arrow = f"{shorten(examples.source_class[column], 17)}\n→ {shorten(predicted, 15)}"
+    arrow = f"→ {shorten(predicted, 15)}"
+    if examples.source_class is not None:
+        arrow = f"{shorten(examples.source_class[column], 17)}\n{arrow}"
     if not correct:
         arrow += f"\n(is {shorten(true, 14)})"
     for axes in grid[:, column]:

@@ -32,11 +32,13 @@ def show_figure(
     strength: Real[np.ndarray, "source target"] | None = None,
     history: Sequence[Mapping[str, float]] = (),
     selected_epoch: int | None = None,
+    training: str = "training",
 ) -> Figure:
     """Compose examples with the prompt, the mapping and the training curve beneath each other.
 
     Each part appears where its data are given; see :func:`prompt_picture`,
-    :func:`mapping_picture` and :func:`training_curve` for what they mean.
+    :func:`mapping_picture` and :func:`training_curve` for what they mean; `training` is the title of
+    the last.
 
     Raises:
         InputError: Where there is nothing to show.
@@ -74,7 +76,7 @@ def show_figure(
                     title="which source classes are read as which target classes" + ribbons,
                 )
             else:
-                draw_training(place, history, selected_epoch=selected_epoch, title="training")
+                draw_training(place, history, selected_epoch=selected_epoch, title=training)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Spectra: eigenvalues against their rank, and beneath them the share of the labels they carry."""
+"""Spectra: eigenvalues against their rank, and beneath them the share of the residual they carry."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def spectrum_picture(
     title: str = "",
     size: tuple[float, float] = (5.8, 4.4),
 ) -> Figure:
-    """Draw spectra on log-log axes over the share of the labels in their top eigenspaces.
+    """Draw spectra on log-log axes over the share of the residual in their top eigenspaces.
 
     Args:
         lines: Each spectrum by its name; a method's name gives it the method's colour.
@@ -81,7 +81,7 @@ def spectrum_picture(
         bottom.xaxis.set_major_formatter(lambda value, _: count_text(value))
         bottom.set_xlabel("rank of the eigenvalue")
         if with_shares:
-            bottom.set_ylabel("labels in the\ntop ranks, %")
+            bottom.set_ylabel("residual in the\ntop ranks, %")
             bottom.set_ylim(-3, 103)
         for axes in grid[:, 0]:
             axes.grid(color=GRID)

@@ -1,7 +1,7 @@
 """The numbers that describe a spectrum, each named so that it cannot be taken for another.
 
 rank Theta <= min(n K, P), so the smallest eigenvalue of the full kernel is exactly 0 once n K > P;
-"smallest non-zero" is the min(n K, P)-th. Both are given with the noise floor, below which float
+`smallest_nonzero` is the min(n K, P)-th. Both are given with the noise floor, below which float
 arithmetic cannot tell an eigenvalue from zero.
 """
 
@@ -131,7 +131,7 @@ class Spectrum:
             f"{self.kind} kernel, {self.size:,} rows, {P} parameters, rank {self.rank:,}",
             self._eigenvalue("largest eigenvalue", self.lambda_max),
             self._eigenvalue("smallest eigenvalue", self.lambda_min),
-            self._eigenvalue("smallest non-zero", self.smallest_nonzero),
+            *self._last_that_parameters_allow(),
             _line("noise floor", self.noise_floor),
             _line("condition number", self.condition_number),
             _line("stable rank", self.stable_rank),
@@ -150,6 +150,12 @@ class Spectrum:
             if share is not None:
                 lines.append(f"  {'residual in the top ' + str(r):<24}{100 * share:>11.1f} %")
         return "\n".join(lines)
+
+    def _last_that_parameters_allow(self) -> list[str]:
+        """The P-th eigenvalue, where the kernel has more rows and every later one is 0."""
+        if self.parameters is None or self.parameters >= self.size:
+            return []
+        return [self._eigenvalue(f"eigenvalue {self.parameters:,} (P)", self.smallest_nonzero)]
 
     def _tops(self) -> list[int]:
         return [r for r in _TOPS if r <= len(self.eigenvalues)]
