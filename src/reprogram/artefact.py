@@ -20,6 +20,7 @@ from reprogram.methods import get_method
 from reprogram.model import Reprogrammed, count_parameters
 from reprogram.settings import Settings
 from reprogram.sources import Source, load_source, preprocessing_of
+from reprogram.statistics import share_text
 
 __all__ = ["load", "save"]
 
@@ -184,7 +185,7 @@ def card(model: Reprogrammed) -> str:
     looked = "scored at every epoch" if r["track_test"] else "evaluated once"
     test = "not looked at"
     if "accuracy" in r:
-        test = f"{100 * r['accuracy']:.2f} % of {r['n_test']:,} images, {looked}"
+        test = f"{share_text(r['accuracy'], r['n_test'])} images, {looked}"
     val = r.get("val_accuracy")
     val_text = "-" if val is None else f"{100 * val:.2f} % of {r['n_val']:,} images"
     rule = r["selection_rule"].replace("states 0 to E", "all epochs, 0 (untrained) included")

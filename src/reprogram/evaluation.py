@@ -20,6 +20,7 @@ from reprogram.engine import for_inference
 from reprogram.errors import InputError
 from reprogram.model import Reprogrammed
 from reprogram.sources import Source
+from reprogram.statistics import share_text
 from reprogram.training import score
 
 __all__ = [
@@ -49,7 +50,7 @@ class Evaluation:
         return asdict(self)
 
     def __str__(self) -> str:
-        return f"accuracy {100 * self.accuracy:.2f} %  loss {self.loss:.4f}  ({self.n:,} {self.split} images)"
+        return f"accuracy {share_text(self.accuracy, self.n)} {self.split} images   loss {self.loss:.4f}"
 
 
 @torch.no_grad()

@@ -6,7 +6,9 @@ import sys
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from reprogram.training import Progress as Step
 
@@ -14,19 +16,28 @@ __all__ = ["FitProgress", "bar", "note_of"]
 
 
 def bar(quiet: bool, *columns: str) -> Progress:
-    """A bar for a long step: name, bar, given columns, time so far and left."""
+    """A bar for a long step: name, bar, given columns, time left; in the end the time it took.
+
+    Where the terminal is narrow, the bar gives way and the words stay whole.
+    """
     console = Console(stderr=True)
     return Progress(
         TextColumn("  {task.description}"),
         BarColumn(bar_width=28),
         *(TextColumn(column) for column in columns),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        _TimeLeft(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
         console=console,
         disable=quiet or not sys.stderr.isatty(),
         transient=False,
     )
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The remaining time says what it is."""
+
+    def render(self, task: Task) -> Text:
+        text = super().render(task)
+        return text if task.finished else text.append(" left")
 
 
 class FitProgress:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from reprogram.errors import InputError
 
-__all__ = ["Comparison", "Summary", "binomial_interval", "compare", "holm", "p_text"]
+__all__ = ["Comparison", "Summary", "binomial_interval", "compare", "holm", "p_text", "share_text"]
 __all__ += ["paired_difference", "summarise"]
 
 
@@ -186,3 +186,13 @@ def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple
     if successes < trials:
         high = betaincinv(successes + 1, trials - successes, 1 - tail)
     return float(low), float(high)
+
+
+def share_text(share: float, n: int) -> str:
+    """A share of n images in per cent, with the interval that their number alone leaves.
+
+    >>> share_text(0.9, 10)
+    '90.0 % (95 %: 55.5 to 99.7) of 10'
+    """
+    low, high = binomial_interval(round(share * n), n)
+    return f"{100 * share:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f}) of {n:,}"

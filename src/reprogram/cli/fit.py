@@ -134,6 +134,8 @@ def fit(
 
 def summary(row: dict[str, Any], directory: Path) -> str:
     """What was found, how it was selected, where it lies, and what to do next."""
+    from reprogram.statistics import share_text
+
     val = row["val_accuracy"]
     chosen = (
         "last epoch, no validation images"
@@ -141,7 +143,7 @@ def summary(row: dict[str, Any], directory: Path) -> str:
         else f"epoch {row['selected_epoch']} by validation, {100 * val:.1f} % of {row['n_val']:,} images"
     )
     lines = [
-        f"test accuracy {100 * row['accuracy']:.2f} % of {row['n_test']:,} images   ({chosen})",
+        f"test accuracy {share_text(row['accuracy'], row['n_test'])} images   ({chosen})",
         f"{row['trainable_parameters']:,} trained parameters   {row['stored_bytes']:,} bytes stored   "
         f"{row['n_train']:,} training images   {row['seconds']:.0f} s",
     ]

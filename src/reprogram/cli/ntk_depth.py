@@ -93,8 +93,13 @@ def _picture(points: list[dict[str, Any]]) -> Any:
                 for level, values in line.values.items()
                 if column in values
             ]
+    drawn = [
+        p for panels in rows.values() for lines in panels.values() for p in sum(lines.values(), [])
+    ]
+    several = [point.half_width is not None for point in drawn]
+    spread = "Means over seeds with 95 % intervals" if any(several) else "One seed"
     percent = [title for title, accuracy in COLUMNS.values() if accuracy]
     return depth_picture(
         rows, percent=percent, logarithmic=[COLUMNS["smallest_nonzero"][0]],
-        title="Means over seeds with 95 % intervals",
+        title=spread + ("; no band: one seed" if any(several) and not all(several) else ""),
     )  # fmt: skip

@@ -150,6 +150,7 @@ def evaluate_source(
     /,
     *,
     target: str | None = None,
+    source_seed: int | None = None,
     split: Literal["test", "val", "train"] = "test",
     common: Shared = Common(),  # noqa: B008
 ) -> None:
@@ -158,13 +159,15 @@ def evaluate_source(
     Args:
         source: As for fit.
         target: Images whose labels index the source's classes; by default what it was trained on.
+        source_seed: Which of a source's trainings.
         split: test, val or train.
     """
     from reprogram.environment import resolve_device
     from reprogram.source_training import evaluate_source as score
     from reprogram.sources import embedded_directory, resolve_seeded, training_record
+    from reprogram.statistics import share_text
 
-    source = resolve_seeded(source, None)
+    source = resolve_seeded(source, source_seed)
     body = open_source(source, common)
     spec = target
     directory = embedded_directory() if source == "embedded" else Path(source)
@@ -175,5 +178,5 @@ def evaluate_source(
     images = open_target(spec, common).split(split)
     note(f"{source} on {len(images):,} {split} images of {spec}", common.quiet or common.json)
     found = score(body.to(resolve_device(common.device)), images)
-    text = f"{source}   accuracy {100 * found['accuracy']:.2f} %   ({found['n']:,} {split} images)"
+    text = f"{source}   accuracy {share_text(found['accuracy'], found['n'])} {split} images"
     result(found | {"source": source, "target": spec}, text, common.json)
