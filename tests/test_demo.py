@@ -32,3 +32,23 @@ def test_demo_writes_what_it_says(
     for name in ("digits.png", "prompt.png", "report/report.html", "report/table.csv"):
         assert (out / name).stat().st_size > 200
     assert (out / "report" / "report.html").stat().st_size < 5_000_000
+
+
+def test_a_stopped_demo_keeps_its_finished_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = {name: small.METHODS[name] | {"steps": 2} for name in ("linear-probe", "reprogramming")}
+    monkeypatch.setattr(small, "METHODS", short)
+    monkeypatch.setattr(small, "FRACTIONS", (0.5,))
+
+    def run_cell(cell: small.Cell, **options: object) -> small.Result:
+        if cell.method == "reprogramming":
+            raise KeyboardInterrupt
+        return whole(cell, **options)  # type: ignore[arg-type]
+
+    whole = small.run_cell
+    monkeypatch.setattr(small, "run_cell", run_cell)
+    assert run(["demo", "--out", str(tmp_path), "--device", "cpu"]) == 130
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["method"] for row in rows] == ["linear-probe"]
+    assert "Finished runs (1) are kept in" in capsys.readouterr().err

@@ -21,7 +21,7 @@ def demo(
     json: bool = False,
     quiet: bool = False,
 ) -> None:
-    """The experiment report in small: four methods, five sizes, a picture and a page.
+    """The experiment report in small: four methods and an untrained mapping, five sizes, a picture, a page.
 
     A ResNet-20 that ships with the package reads handwritten digits; nothing is downloaded.
 
@@ -36,6 +36,7 @@ def demo(
     import textwrap
 
     from reprogram.experiments.demo import FRACTIONS, METHODS, run_demo
+    from reprogram.files import write_json
     from reprogram.progress import bar, note_of
     from reprogram.report import answer, clean_panels, text_table
 
@@ -62,14 +63,20 @@ def demo(
         if done == len(FRACTIONS):
             progress.stop_task(tasks[method])
 
-    with progress:
-        run_demo(
-            budget=budget,
-            device=device,
-            on_cell=on_cell,
-            on_progress=lambda step: progress.update(tasks[current], note=note_of(step)),
-            on_result=results.append,
-        )
+    try:
+        with progress:
+            run_demo(
+                budget=budget,
+                device=device,
+                on_cell=on_cell,
+                on_progress=lambda step: progress.update(tasks[current], note=note_of(step)),
+                on_result=results.append,
+            )
+    except KeyboardInterrupt:
+        write_json(out / "rows.json", [r.row for r in results])
+        raise KeyboardInterrupt(
+            f"stopped. Finished runs ({len(results)}) are kept in {out / 'rows.json'}."
+        ) from None
     rows = [r.row for r in results]
     panels = clean_panels(rows)
     (panel,) = panels
