@@ -138,6 +138,20 @@ def test_the_answer_admits_what_is_not_resolved():
     assert "not resolved; n = 2" in answer(clean_panels(rows))
 
 
+def test_without_a_prompt_validation_chooses_and_the_next_is_tested_against():
+    rows = [r for r in sample_rows(3) if r["method"] != "reprogramming"]
+    for row in rows:
+        row["val_accuracy"] = {"linear-probe": 0.9}.get(row["method"], 0.5)
+    text = answer(clean_panels(rows))
+    assert text.startswith("linear-probe, which validation chose of 3 methods, reads 86.8")
+    assert "linear-probe is " in text and "points behind full-finetune (n = 3, paired" in text
+    alone = [r for r in rows if r["method"] == "none+ilm"]
+    assert answer(clean_panels(alone)).startswith("none+ilm reads ")
+    for row in rows:
+        row["val_accuracy"] = None
+    assert "the first by name of 3 methods" in answer(clean_panels(rows))
+
+
 def test_the_answer_over_many_targets_is_a_tally():
     rows = sample_rows(3, ("digits", "gtsrb", "usps"))
     for row in rows:

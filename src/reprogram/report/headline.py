@@ -251,40 +251,50 @@ def answer_for(panel: Panel) -> str:
     called += f" ({panel.pool})" if panel.pool else ""
     fitted, probes = one.prompts(trained=False), one.prompts(trained=True)
     if not fitted and not probes:
-        best = max(found, key=lambda m: found[m].mean)
-        text = f"{best} reads {percent(found[best])} of {called}"
-        text += f", the most of {len(found)} methods" if len(found) > 1 else ""
-        return f"{text} ({_runs(found)})."
+        return _without_prompts(one, called)
     prompt = one.best(fitted or probes)
     size = panel.cost(prompt, "trainable_parameters")
     noun = f"a {size:,.0f}-parameter prompt" if size else "a prompt"
     noun += "" if fitted else " with a linear probe"
     text = f"With the network frozen, {noun} ({prompt}) reads {percent(found[prompt])} of {called}"
-    frozen = [f"{_BASELINES[m]} {percent(found[m])}" for m in _PROBES if m in found]
+    frozen = [m for m in _PROBES if m in found]
+    text += "".join(f"; {_BASELINES[m]} {percent(found[m])}" for m in frozen)
     if fitted and probes:
         both = one.best(probes)
-        frozen.append(f"a probe with a prompt ({both}) {percent(found[both])}")
-    text += "".join(f"; {probe}" for probe in frozen) + "."
+        text += f"; a probe with a prompt ({both}) {percent(found[both])}"
+    text += "."
     if full := found.get("full-finetune"):
         cost = panel.cost("full-finetune", "trainable_parameters")
         trained = f", which trains {cost:,.0f} parameters," if cost else ""
         text += f" Full fine-tuning{trained} reads {percent(full)}."
-    return f"{text} {_resolution(one, prompt)}{_beside_none(one, prompt)}"
+    return f"{text} {_resolution(one, prompt, frozen)}{_beside_none(one, prompt)}"
 
 
-def _resolution(one: Finals, prompt: str) -> str:
-    """How sure the first comparison is: the prompt against the best frozen baseline."""
-    frozen = [m for m in _PROBES if m in one.found]
-    if not frozen:
+def _without_prompts(one: Finals, called: str) -> str:
+    """The method that validation chooses, and whether it is ahead of the next."""
+    found = one.found
+    best = one.best(list(found))
+    reads, others = f"reads {percent(found[best])} of {called}", [m for m in found if m != best]
+    if not others:
+        return f"{best} {reads} ({_runs(found)})."
+    chosen = "which validation chose" if one.validated(list(found)) else "the first by name"
+    return (
+        f"{best}, {chosen} of {len(found)} methods, {reads}. {_resolution(one, best, others, best)}"
+    )
+
+
+def _resolution(one: Finals, method: str, rivals: Sequence[str], subject: str = "") -> str:
+    """How sure the first comparison is: a method, by default the prompt, against the best rival."""
+    if not rivals:
         return f"({_runs(one.found)}.)"
-    against = one.against(prompt, frozen)
+    against = one.against(method, rivals)
     if against.difference is None or against.p_value is None:
         return f"({_runs(one.found)}; one run a cell resolves no difference.)"
     runs = f"n = {against.difference.n}"
     if not against.resolved:
-        return f"(Prompt against {against.other}: not resolved; {runs}.)"
+        return f"({subject or 'Prompt'} against {against.other}: not resolved; {runs}.)"
     which = "ahead of" if against.difference.mean > 0 else "behind"
-    text = f"The prompt is {points(against.difference)} {which} {against.other}"
+    text = f"{subject or 'The prompt'} is {points(against.difference)} {which} {against.other}"
     return f"{text} ({runs}, paired by seed, Holm {p_text(against.p_value)})."
 
 
