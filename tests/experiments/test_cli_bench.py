@@ -151,7 +151,9 @@ def test_retry_and_plan_use_the_fits_of_another_directory(
     assert len(store.rows()) == 2 and not (noisy / "fits").exists()
 
 
-def test_plan_counts_the_caches(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_counts_the_caches(
+    small: Small, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["bench", "plan", "--source", small.source, "--target", small.target, "--methods"]
     words += ["linear-probe", "--noises", "clean,gaussian:1@test,gaussian:1@both"]
     assert run([*words, "--json"]) == 0
@@ -165,9 +167,14 @@ def test_plan_counts_the_caches(small: Small, capsys: pytest.CaptureFixture[str]
     )
     assert run([*words[:-2], "--set", "augment=flip", "--json"]) == 0
     assert printed(capsys)["feature_bytes"] == (30 + 2 * 60) * (12 + 64) * 4  # and mirrored ones
-    assert run(words) == 0
+    monkeypatch.setattr("sys.argv", ["reprogram", *words, "--workers", "2"])
+    assert run([*words, "--workers", "2"]) == 0
     assert "MB of stored features" in (text := capsys.readouterr().out)
     assert "MB of noisy images" in text and "linear-probe" in text and "stored" in text
+    assert text.rstrip().endswith(
+        "--noises clean,gaussian:1@test,gaussian:1@both --workers 2 --out DIR"
+    )
+    assert "next: reprogram bench run --source " in text
 
 
 def test_tune_keeps_what_could_be_chosen(small: Small, capsys: pytest.CaptureFixture[str]) -> None:

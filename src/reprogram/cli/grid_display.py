@@ -89,7 +89,7 @@ def cost_lines(entries: list[Entry], costs: dict[tuple[str, str, str], Any]) -> 
     wide = max((len(" -> ".join(p[:2])) for p in costs), default=0)
     return [
         f"  {' -> '.join(p[:2]):<{wide}}  {p[2]:<16} {cell_count(counts[p]):>11}   "
-        f"{1e3 * c.step:8.3f} ms a step and image   {1e3 * c.look:7.3f} ms a forward pass"
+        f"ms an image: {1e3 * c.step:8.3f} of a training step, {1e3 * c.look:7.3f} of a forward pass"
         f"{', stored' if c.stored else ''}"
         for p, c in sorted(costs.items())
     ]
