@@ -21,7 +21,8 @@ from PIL import Image
 from reprogram.cli import run
 from reprogram.cli.demo import demo
 from reprogram.cli.fit import fit
-from reprogram.methods import BASELINES, METHODS, SMALL_SET
+from reprogram.methods import BASELINES, METHODS, SMALL_SET, get_method
+from reprogram.settings import Settings
 from reprogram.sources import create_network, write_source_directory
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -296,11 +297,23 @@ def test_lists_and_doctor(capsys: pytest.CaptureFixture[str], source: Path) -> N
     assert run(["list", "methods", "--source", str(source), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["methods"]
     assert {"pad+ilm", "linear-probe"} <= {row["method"] for row in rows}
-    for table, member in (("sources", "resnet18"), ("targets", "digits")):
+    members = {
+        "sources": "resnet18", "targets": "digits", "settings": "Pixels of the random crop's margin",
+        "noises": "salt-and-pepper",
+    }  # fmt: skip
+    for table, member in members.items():
         assert run(["list", table]) == 0
         assert member in capsys.readouterr().out
         assert run(["list", table, "--json"]) == 0
         assert member in json.dumps(json.loads(capsys.readouterr().out))
+    assert run(["list", "settings", "--method", "pad+blm", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["settings"]
+    found = {row["setting"]: row for row in rows}
+    read = set(get_method("pad+blm").settings_read(Settings().to_dict()))
+    assert set(found) == read and {"size", "smoothing"} <= read and "rank" not in read
+    assert all(row["what it is"] for row in rows)
+    told = [f"{name}={row['value']}" for name, row in found.items()]
+    assert Settings().updated(Settings.parse(told)) == get_method("pad+blm").settings
     assert run(["doctor"]) == 0
     text = capsys.readouterr().out
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import docstring_parser
 import torch
 
 from reprogram.data import TARGETS
+from reprogram.data.noise import NOISES, ImageNoise
 from reprogram.errors import InputError
-from reprogram.methods import BASELINES, MAPPINGS, METHODS, PROMPTS, Method
+from reprogram.methods import BASELINES, MAPPINGS, METHODS, PROMPTS, Method, get_method
 from reprogram.model import count_parameters
+from reprogram.settings import Settings
 from reprogram.sources import SOURCES, Source
 
-__all__ = ["mapping_rows", "method_rows", "prompt_rows", "source_rows", "target_rows"]
+__all__ = [
+    "mapping_rows", "method_rows", "noise_rows", "prompt_rows", "setting_rows", "source_rows",
+    "target_rows",
+]  # fmt: skip
 
 # A prompt above this is not made only to be counted (fc on 224 px has 2.3e10 parameters).
 LARGEST = 4 << 30
@@ -88,3 +94,40 @@ def target_rows() -> list[dict[str, Any]]:
         }
         for name, entry in TARGETS.items()
     ]
+
+
+def noise_rows() -> list[dict[str, Any]]:
+    """Every noise, with the strengths of severities 1 to 5."""
+    return [
+        {
+            "noise": name,
+            "of": "images" if isinstance(noise, ImageNoise) else "training labels",
+            "severities 1 to 5": " ".join(f"{level:g}" for level in noise.levels),
+            "strength": noise.unit,
+            "reference": noise.reference,
+        }
+        for name, noise in NOISES.items()
+    ]
+
+
+def setting_rows(method: str) -> list[dict[str, Any]]:
+    """Every setting that a method reads, with its published value.
+
+    Raises:
+        InputError: No such method.
+    """
+    chosen = get_method(method)
+    described = docstring_parser.parse(Settings.__doc__ or "").params
+    does = {d.arg_name: (d.description or "").replace("None is", "none is") for d in described}
+    read = chosen.settings_read(chosen.settings.to_dict())
+    return [
+        {"setting": name, "value": _as_typed(value), "what it is": " ".join(does[name].split())}
+        for name, value in read.items()
+    ]
+
+
+def _as_typed(value: object) -> str:
+    """A value as --set takes it."""
+    if isinstance(value, tuple):
+        return ",".join(f"{v:g}" for v in value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

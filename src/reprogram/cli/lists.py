@@ -1,4 +1,4 @@
-"""list sources, targets, methods: tables that teach."""
+"""list sources, targets, methods, settings, noises: tables that teach."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts import App
 
 __all__ = ["list_app"]
 
-list_app = App(name="list", help="Tables of sources, targets and methods.")
+list_app = App(name="list", help="Tables of sources, targets, methods, settings and noises.")
 
 
 @list_app.command
@@ -73,6 +73,27 @@ def targets(*, json: bool = False) -> None:
     from reprogram.cli.catalogue import target_rows
 
     _show({"targets": target_rows()}, json, "targets")
+
+
+@list_app.command
+def settings(*, method: str = "pad+ilm", json: bool = False) -> None:
+    """Settings that --set takes, with a method's published values.
+
+    Args:
+        method: Whose settings and values; none is chosen for the source and the target.
+        json: Print one JSON document.
+    """
+    from reprogram.cli.catalogue import setting_rows
+
+    _show({"settings": setting_rows(method)}, json, f"settings of {method}")
+
+
+@list_app.command
+def noises(*, json: bool = False) -> None:
+    """Noises of `reprogram bench --noises NAME:SEVERITY@SIDE`, and how strong they are."""
+    from reprogram.cli.catalogue import noise_rows
+
+    _show({"noises": noise_rows()}, json, "noises (NAME:SEVERITY@test, @train or @both)")
 
 
 def _show(document: dict[str, list[dict[str, object]]], as_json: bool, title: str) -> None:
