@@ -22,7 +22,7 @@ from reprogram.output_mappings import counts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_model", "mapping_weight", "model_figure"]
+__all__ = ["draw_model", "mapping_weight", "model_figure", "short_source"]
 
 LOOKED_AT = 512  # test images that examples are chosen from
 
@@ -53,7 +53,7 @@ def model_figure(model: Reprogrammed, task: TargetTask) -> Figure:
         for h in record.get("history", [])
     ]
     return show_figure(
-        title=f"{record.get('target')} by {record.get('method')} on {_short(model.source.name)}",
+        title=f"{record.get('target')} by {record.get('method')} on {short_source(model.source.name)}",
         examples=shown,
         prompt=None if prompt is None else prompt.detach().cpu().numpy(),
         units=f"{transform.units} units",
@@ -75,10 +75,10 @@ def _training(record: Mapping[str, Any]) -> str:
     return f"training on {record['n_train']:,} images{validated}"
 
 
-def _short(source: str) -> str:
+def short_source(source: str) -> str:
     """The end of a source's path; one of several trainings keeps the name that they share.
 
-    >>> _short("sources/resnet20-cifar10"), _short("sources/quickdraw8/seed-1")
+    >>> short_source("sources/resnet20-cifar10"), short_source("sources/quickdraw8/seed-1")
     ('resnet20-cifar10', 'quickdraw8/seed-1')
     """
     path = Path(source)
@@ -130,9 +130,9 @@ def carrying_classes(
 ) -> list[int] | None:
     """The source class with the largest share of each answer's logit.
 
-    With target logits = (source logits) @ W that is the largest z_s W[s, t], z measured from the
-    image's mean logit, which the arg max does not depend on; a one-to-one mapping has one such s.
-    None where the mapping reads no source classes.
+    With target logits = z @ W that is the largest z_s W[s, t], the source's logits z measured from
+    their mean, so that a constant added to all of them changes nothing; a one-to-one mapping has one
+    such s. None where the mapping reads no source classes.
     """
     weight = mapping_weight(model)
     if weight is None:

@@ -89,7 +89,7 @@ def plan(
         *plan_lines(cost, len(entries), len(todo), workers, place.threads),
         *cost_lines(todo, cost.costs),
         *(f"skipped: {s} -> {t}  {m}: {why}" for (s, t, m), why in cost.refused.items()),
-        f"next: {_command(plan='run')}{'' if out else ' --out DIR'}",
+        f"next: {_command().replace('bench plan', 'bench run', 1)}{'' if out else ' --out DIR'}",
     ]
     result(document, "\n".join(lines), place.json)
 
@@ -348,10 +348,5 @@ def _finish(store: ResultStore, end: GridProgress, place: Place) -> int:
     return 1 if end.counts["failed"] else 0
 
 
-def _command(**changed: str) -> str:
-    """What was typed, with the first of some words changed."""
-    words = list(sys.argv[1:])
-    for word, other in changed.items():
-        if word in words:
-            words[words.index(word)] = other
-    return shlex.join(["reprogram", *words])
+def _command() -> str:
+    return shlex.join(["reprogram", *sys.argv[1:]])

@@ -70,6 +70,7 @@ def ntk(
     from reprogram.environment import resolve_device
     from reprogram.figures import check_picture
     from reprogram.methods import get_method
+    from reprogram.picture import short_source
     from reprogram.progress import bar
     from reprogram.settings import Settings
     from reprogram.sources import resolve_seeded
@@ -101,7 +102,7 @@ def ntk(
         )
         fit = None
     picture = picture or Path(f"ntk-{task.name}-{method}.png".replace("/", "-"))
-    _draw(found, f"{body.name} -> {task.name}", by_trace, picture)
+    _draw(found, f"{short_source(body.name)} -> {task.name}", by_trace, picture)
     seconds = time.perf_counter() - began
     document: dict[str, Any] = found.to_dict() | {
         "source": spec,
@@ -158,7 +159,7 @@ def _draw(found: Forecast, pair: str, by_trace: bool, path: Path) -> None:
     line = SpectrumLine(
         spectrum.eigenvalues.numpy(), spectrum.noise_floor, None if share is None else share.numpy()
     )
-    title = f"{pair}   {found.method}   {spectrum.kind} kernel of {found.images:,} images"
+    title = f"{pair}   {found.method}\n{spectrum.kind} kernel of {found.images:,} images"
     save(spectrum_picture({found.method: line}, by_trace=by_trace, title=title), path)
 
 

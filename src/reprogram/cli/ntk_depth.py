@@ -85,7 +85,8 @@ def _picture(points: list[dict[str, Any]]) -> Any:
     from reprogram.figures.depth import depth_picture
 
     rows: dict[str, dict[str, dict[str, list[Point]]]] = {}
-    for line in lines_of(points):
+    lines = lines_of(points)
+    for line in lines:
         panels = rows.setdefault(line.kind, {COLUMNS[column][0]: {} for column in DRAWN})
         for column in DRAWN:
             panels[COLUMNS[column][0]][f"{line.method} {line.target}"] = [
@@ -93,13 +94,11 @@ def _picture(points: list[dict[str, Any]]) -> Any:
                 for level, values in line.values.items()
                 if column in values
             ]
-    drawn = [
-        p for panels in rows.values() for lines in panels.values() for p in sum(lines.values(), [])
-    ]
-    several = [point.half_width is not None for point in drawn]
-    spread = "Means over seeds with 95 % intervals" if any(several) else "One seed"
+    several = {v["accuracy"].half_width is not None for line in lines for v in line.values.values()}
+    title = "Means over seeds with 95 % intervals" if True in several else "One seed"
+    title += "; no band: one seed" if len(several) == 2 else ""
     percent = [title for title, accuracy in COLUMNS.values() if accuracy]
     return depth_picture(
         rows, percent=percent, logarithmic=[COLUMNS["smallest_nonzero"][0]],
-        title=spread + ("; no band: one seed" if any(several) and not all(several) else ""),
+        title=title,
     )  # fmt: skip

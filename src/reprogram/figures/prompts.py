@@ -90,10 +90,11 @@ def prompt_size(examples: Examples, has_prompt: bool) -> tuple[float, float]:
     return max(4.5, 1.2 * columns + 0.6), 1.16 * rows + 0.95
 
 
-def _rows(examples: Examples) -> list[str]:
-    """What stands beneath each other, in names."""
+def _rows(examples: Examples) -> dict[str, Real[np.ndarray, "n c _ _"]]:
+    """What stands beneath each other, by name."""
     more = {"prompted": examples.prompted, "mask": examples.masks}
-    return ["original", *(name for name, images in more.items() if images is not None)]
+    there = {name: images for name, images in more.items() if images is not None}
+    return {"original": examples.originals} | there
 
 
 def _prompt_columns(examples: Examples) -> float:
@@ -157,22 +158,25 @@ def _draw_prompt_alone(
 
 def _draw_examples(figure: Figure | SubFigure, examples: Examples) -> None:
     """One column an image: original, prompted, mask; source class -> target class beneath."""
-    count, names = len(examples.true), _rows(examples)
-    grid = figure.subplots(len(names), count, squeeze=False)
-    by_name = dict(zip(names, grid, strict=True))
-    for row, images in (("original", examples.originals), ("prompted", examples.prompted)):
-        for axes, image in zip(by_name.get(row, ()), () if images is None else images, strict=True):
-            image = np.asarray(image)
-            pixels = image if image.dtype == np.uint8 else np.clip(image.astype(float), 0.0, 1.0)
-            axes.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
-    if examples.masks is not None:
-        _draw_masks(figure, by_name["mask"], np.asarray(examples.masks, float).mean(axis=1))
+    count, rows = len(examples.true), _rows(examples)
+    grid = figure.subplots(len(rows), count, squeeze=False)
+    for row, (name, images) in zip(grid, rows.items(), strict=True):
+        if name == "mask":
+            _draw_masks(figure, row, np.asarray(images, float).mean(axis=1))
+        else:
+            _draw_images(row, np.asarray(images))
+        row[0].set_ylabel(name, fontsize=8.5)
     for axes in grid.flat:
         _bare(axes)
     for column in range(count):
         _caption(grid, column, examples)
-    for name, row in by_name.items():
-        row[0].set_ylabel(name, fontsize=8.5)
+
+
+def _draw_images(row: np.ndarray, images: Real[np.ndarray, "n 3 h w"]) -> None:
+    """Bytes, or pixel units clipped to [0, 1]."""
+    pixels = images if images.dtype == np.uint8 else np.clip(images.astype(float), 0.0, 1.0)
+    for axes, image in zip(row, pixels.transpose(0, 2, 3, 1), strict=True):
+        axes.imshow(image, interpolation="nearest")
 
 
 def _draw_masks(
