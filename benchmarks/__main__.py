@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from benchmarks.document import Document
 from benchmarks.machine import machine
 from benchmarks.registry import Row
 from benchmarks.rows import ROWS
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scale = QUICK if options.quick else FULL
     try:
         chosen = choose(options.only, options.slow)
+        document = Document(options.json, machine(scale)) if options.json else None
         entries = measure(chosen, scale)
         for name in GROWTH:
             if folder := getattr(options, name):
@@ -41,15 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if entries:
         Console(width=None if sys.stdout.isatty() else 140).print(table(chosen, entries))
-    if options.json:
-        write_json(options.json, {"environment": machine(scale), "rows": entries})
+    if document:
+        document.put(entries)
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
     result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    result.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
+    result.add_argument("--json", type=Path, metavar="FILE", help="put the rows into FILE")
     result.add_argument("--only", nargs="*", metavar="NAME", help="measure these rows, slow or not")
     result.add_argument("--slow", action="store_true", help="measure the slow rows too")
     result.add_argument(

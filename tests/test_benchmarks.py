@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks import gpu, growth, ours
 from benchmarks.__main__ import choose, main
+from benchmarks.document import Document
 from benchmarks.matmul import SHAPES, rates_of
 from benchmarks.peer import FullPrompt, Loop, PaddingPrompt, Probe, frequency_mapping
 from benchmarks.registry import Measured, Row
@@ -19,6 +20,7 @@ from benchmarks.rows import GPU_ROWS, ROWS
 from benchmarks.scale import Scale
 from reprogram.data.batches import Batch
 from reprogram.engine import Engine
+from reprogram.errors import InputError
 from reprogram.model import Reprogrammed
 from reprogram.output_mappings import frequency_matrix
 
@@ -177,12 +179,30 @@ def test_command_writes_the_document(tmp_path: Path, capsys: pytest.CaptureFixtu
     document = json.loads(file.read_text())
     (row,) = document["rows"]
     assert list(row) == [
-        "name", "peer", "peer_value", "our_value", "unit", "ratio", "goal", "better", "n",
+        "name", "peer", "peer_value", "our_value", "unit", "ratio", "goal", "better", "n", "git_sha",
     ]  # fmt: skip
     assert row["name"] == "pad32_eval" and row["unit"] == "CPU s"
     assert row["ratio"] == row["peer_value"] / row["our_value"] > 0
     assert document["environment"]["threads"] == 1
     assert "pad32_eval" in capsys.readouterr().out
+
+
+def test_rows_measured_later_join_the_document(tmp_path: Path) -> None:
+    file, here = tmp_path / "rows.json", {"git_sha": "a", "cores": 2, "sizes": (1, 2)}
+    Document(file, here).put([{"name": "memory", "n": 1}, {"name": "probe", "n": 1}])
+    Document(file, here | {"git_sha": "b"}).put([{"name": "pad32_eval"}, {"name": "probe", "n": 3}])
+    document = json.loads(file.read_text())
+    assert document["environment"] == {"cores": 2, "sizes": [1, 2]}
+    assert document["rows"] == [  # in the table's order
+        {"name": "pad32_eval", "git_sha": "b"},
+        {"name": "probe", "n": 3, "git_sha": "b"},
+        {"name": "memory", "n": 1, "git_sha": "a"},
+    ]
+    with pytest.raises(InputError, match="holds rows of another cores"):
+        Document(file, here | {"cores": 64})
+    file.write_text("[]")
+    with pytest.raises(InputError, match="no document of rows"):
+        Document(file, here)
 
 
 def test_unknown_row_is_bad_usage(capsys: pytest.CaptureFixture) -> None:

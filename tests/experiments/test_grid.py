@@ -42,6 +42,15 @@ def test_source_seeds_go_along_with_seeds() -> None:
         product(sources="s", targets="t", methods=["none+ilm"], source_seeds=(0, 1))
 
 
+def test_a_setting_is_for_the_methods_that_read_it_and_one_must() -> None:
+    grid = {"sources": "s", "targets": "t", "methods": ["full+ilm", "pad+ilm"]}
+    full, pad = product(**grid, settings={"size": 20, "lr": 0.5})
+    assert (full.settings.size, pad.settings.size) == (None, 20)
+    assert full.settings.lr == pad.settings.lr == 0.5
+    with pytest.raises(InputError, match="none of full.ilm, pad.ilm has a patch"):
+        product(**grid, settings={"patch": 8})
+
+
 def test_a_cell_is_its_json() -> None:
     cell = Cell("s", "t", "pad+ilm", 0.5, settings=Settings(lr=0.3), noise=Noise("gaussian", 2))
     assert Cell.from_dict(json.loads(json.dumps(cell.to_dict()))) == cell

@@ -39,7 +39,7 @@ class Grid:
         train_pool: Stratified number of training images to start from.
         test_pool: Stratified number of test images that are looked at.
         val_share: Share of the training images that selects the epoch.
-        set_: More settings, such as --set batch_size=64; methods that do not read one ignore it.
+        set_: More settings, such as --set batch_size=64, for the methods that read them.
     """
 
     source: str | None = None
