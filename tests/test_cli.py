@@ -104,6 +104,18 @@ def test_fit_evaluate_predict_show_export(
     assert json.loads(capsys.readouterr().out)["difference"] < 1e-4
 
 
+@pytest.mark.parametrize(("method", "said"), [("none+flm", True), ("pad+flm", False)])
+def test_fit_says_which_settings_nothing_reads(
+    method: str, said: bool, source: Path, photos: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    fit = command("fit", "--target", photos, "--source", source, "--method", method, "--epochs", 1,
+                  "--lr", 0.1, "--batch-size", 8, "--out", tmp_path)  # fmt: skip
+    assert run(fit) == 0
+    line = f"{method} trains nothing: it does not read epochs, lr\n"
+    assert (line in capsys.readouterr().err) == said
+
+
 def test_other_settings_in_a_used_directory_need_overwrite(
     source: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,9 @@ from reprogram.sources import Source
 __all__ = ["BASELINES", "MAPPINGS", "METHODS", "PROMPTS", "VARIANTS", "Method", "get_method"]
 
 
+NOTHING = "nothing"
+
+
 @dataclass(frozen=True)
 class Prompt:
     """How an input transformation is made, and the settings it was published with.
@@ -87,6 +90,11 @@ class Method:
     whole_body: bool = False
     first_order: bool = False
     variant_of: str | None = None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether an optimiser has anything to do; a fitted mapping needs none."""
+        return self.trains != NOTHING
 
     @property
     def drawn_as(self) -> str:
@@ -227,7 +235,7 @@ _CROPS = {"augment": "crop-flip"}
 _NTK_TRAINING = {"epochs": 150, "batch_size": 128, "schedule": "constant"}
 
 PROMPTS: dict[str, Prompt] = {
-    "none": Prompt(lambda f, s, g: it.Identity(f.image_size), "nothing", "-", margin=_smm_margin),
+    "none": Prompt(lambda f, s, g: it.Identity(f.image_size), NOTHING, "-", margin=_smm_margin),
     "pad": Prompt(
         lambda f, s, g: it.Padding(f.image_size, _side(s)),
         "a border around the image, sigmoid", _ELSAYED, ("size",), inset=True,

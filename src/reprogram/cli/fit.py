@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "fit", "predict", "show"]
 
+# Settings that the optimiser alone reads.
+OF_TRAINING = {
+    "epochs",
+    "steps",
+    "optimizer",
+    "lr",
+    "weight_decay",
+    "schedule",
+    "milestones",
+    "gamma",
+}
+
 
 def fit(
     *,
@@ -96,7 +108,8 @@ def fit(
     changes = chosen_settings(
         set_, epochs=epochs, batch_size=batch_size, lr=lr, precision=precision
     )
-    settings = get_method(method).settings.updated(changes)
+    chosen = get_method(method)
+    settings = chosen.settings.updated(changes)
     task = open_target(target, common)
     body = open_source(resolve_seeded(source, source_seed), common)
     if deterministic:
@@ -111,6 +124,8 @@ def fit(
         f"target {task.name} ({task.num_classes} classes)   method {method}",
         common.quiet or common.json or not is_main(),
     )
+    if not chosen.is_trained and (idle := sorted(changes.keys() & OF_TRAINING)):
+        note(f"{method} trains nothing: it does not read {', '.join(idle)}", common.quiet)
     with (
         FitProgress(method, common.quiet or not is_main()) as bar,
         tensorboard(track if is_main() else None) as on_epoch,

@@ -171,7 +171,7 @@ class Rates:
         factor = self._factors.get((source, target, method))
         factor = self._factors.get((source, target, base)) if factor is None else factor
         if factor is None:
-            if get_method(method).trains != "nothing":
+            if get_method(method).is_trained:
                 _published.setdefault(self.path, {})[source, target, base] = None
             factor = 1.0
         return scaled(settings, factor)

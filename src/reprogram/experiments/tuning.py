@@ -26,7 +26,7 @@ def tuning_cells(cells: Iterable[Cell]) -> list[Cell]:
     for cell in cells:
         place = (cell.source, cell.target, cell.method)
         control = cell.settings is not None and cell.settings.steps is not None
-        if control or get_method(cell.method).trains == "nothing":
+        if control or not get_method(cell.method).is_trained:
             continue
         if place not in first or _trial(cell) < _trial(first[place]):
             first[place] = cell
