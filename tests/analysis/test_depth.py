@@ -96,21 +96,23 @@ def test_two_depths_say_nothing() -> None:
 def test_methods_are_compared_in_pairs_by_seed() -> None:
     found = comparisons_of(made(), "pad+first", "fc+first")
     assert set(found) == {("cnn", "usps"), ("cnn", "gtsrb")}
-    assert (found["cnn", "usps"].n, found["cnn", "usps"].mean) == (3, pytest.approx(0.1))
+    difference = found["cnn", "usps"].difference
+    assert (difference.n, difference.mean) == (3, pytest.approx(0.1))
     assert "pad+first minus fc+first, cnn on usps: +10.0" in text(made())
     missing = [p for p in made() if (p["method"], p["level"]) != ("fc+first", 3)]
-    assert comparisons_of(missing, "pad+first", "fc+first")["cnn", "usps"].mean == pytest.approx(
-        0.1
-    )
+    found = comparisons_of(missing, "pad+first", "fc+first")
+    assert found["cnn", "usps"].difference.mean == pytest.approx(0.1)
 
 
 def test_a_comparison_is_as_uncertain_as_the_test_images_allow() -> None:
     points = [p | {"n_test": 400} for p in made()]
     found = comparisons_of(points, "pad+first", "fc+first")["cnn", "usps"]
     # d = 0.1 for every seed: t(0.975, 2) sqrt(0.1 * 0.9 / 400)
-    assert found.half_width == pytest.approx(4.30265 * 0.015)
+    assert found.difference.half_width == pytest.approx(4.30265 * 0.015)
+    # Two places are tested: t = 0.1 / 0.015 has p = 0.0217 with 2 degrees of freedom.
+    assert found.p_value == pytest.approx(2 * 0.0217, abs=1e-3)
     unknown = comparisons_of(made(), "pad+first", "fc+first")["cnn", "usps"]
-    assert unknown.half_width == pytest.approx(0, abs=1e-12)
+    assert unknown.difference.half_width == pytest.approx(0, abs=1e-12)
 
 
 def test_a_name_does_not_break_the_table() -> None:
@@ -147,49 +149,61 @@ def test_what_is_below_the_noise_ties_and_says_nothing() -> None:
     assert claim.correlation is None and claim.p_value is None
 
 
-def choosing(
-    smallest: Callable[[str, int], float], loss: Callable[[str, int], float]
-) -> list[dict[str, Any]]:
-    """Points whose smallest eigenvalue and training loss depend on method and seed too."""
+Value = Callable[[str, dict[str, Any]], float]
+
+
+def choosing(smallest: Value, loss: Value) -> list[dict[str, Any]]:
+    """Points whose smallest eigenvalue and training loss depend on method and place too."""
     return [
-        p | {"smallest_nonzero": smallest(p["method"], p["seed"]),
-             "train_loss": loss(p["method"], p["seed"])}
+        p | {"smallest_nonzero": smallest(p["method"], p), "train_loss": loss(p["method"], p)}
         for p in made()
-    ]  # fmt: skip
+    ]
+
+
+def sign(m: str, p: dict[str, Any]) -> float:
+    """1 for VP in three levels and for FC in the three others, else 0."""
+    return float((m == "pad+first") == (p["level"] <= 3))
 
 
 def test_the_smallest_eigenvalue_is_held_against_which_method_loses_less() -> None:
-    points = choosing(lambda m, s: 1.0 + (m == "pad+first"), lambda m, s: 1.0 - (m == "pad+first"))
+    points = choosing(lambda m, p: 1.0 + sign(m, p), lambda m, p: 1.0 - sign(m, p))
     found = {c.criterion: c for c in choices_of(points, "pad+first", "fc+first")}
     choice = found["smallest_nonzero"]
     # 6 levels and 2 targets are 12 places, whatever the number of seeds.
     assert (choice.places, choice.agree, choice.runs, choice.runs_agree) == (12, 12, 36, 36)
-    assert choice.low == pytest.approx(0.025 ** (1 / 12)) and choice.high == 1
-    assert (choice.verdict, choice.first_larger, choice.first_lower) == ("tells", 12, 12)
-    other = choices_of(points, "fc+first", "pad+first")[1]
-    assert (other.agree, other.first_larger) == (12, 0)
-    assert "pad+first or fc+first? tells (12 of 12 places, 74 to 100 %, p < 0.001, Holm" in text(
-        points
-    )
-    assert choice.p_value == pytest.approx(2 * 0.5**12)  # the others tie: a family of one
+    assert (choice.verdict, choice.first_larger, choice.first_lower) == ("tells", 6, 6)
+    # Of the 924 ways to choose 6 of 12 places one agrees everywhere and one nowhere; the others tie,
+    # so it is a family of one.
+    assert choice.p_value == pytest.approx(2 / 924)
+    assert choices_of(points, "fc+first", "pad+first")[1].agree == 12
+    said = "pad+first or fc+first? tells (12 of 12 places, p = 0.002, Holm"
+    assert said in text(points)
     # Equal everywhere: nothing to tell.
     assert (found["alignment"].places, found["alignment"].ties) == (0, 12)
-    assert found["alignment"].verdict == "does not tell: not resolved"
+    assert found["alignment"].verdict.startswith("cannot be tested")
+    against = choosing(lambda m, p: 1.0 + sign(m, p), lambda m, p: 1.0 + sign(m, p))
+    opposite = choices_of(against, "pad+first", "fc+first")[1]
+    assert (opposite.agree, opposite.verdict) == (0, "does not tell: the opposite does")
+
+
+def test_what_is_larger_for_the_one_that_always_loses_less_tells_nothing() -> None:
+    # Of such a pair the number of parameters would "tell" as well.
+    points = choosing(lambda m, p: 1.0 + sign(m, p), lambda m, p: 1.0 - (m == "pad+first"))
+    choice = choices_of(points, "pad+first", "fc+first")[1]
+    assert (choice.first_larger, choice.first_lower, choice.p_value) == (6, 12, None)
+    assert choice.verdict.startswith("cannot be tested")
+    points = choosing(lambda m, p: 1.0 + (m == "pad+first"), lambda m, p: 1.0 - sign(m, p))
+    assert choices_of(points, "pad+first", "fc+first")[1].p_value is None
 
 
 def test_the_seeds_of_a_place_are_one_observation() -> None:
     points = choosing(
-        lambda m, s: (1.0 + (s == 0)) if m == "pad+first" else 1.5,
-        lambda m, s: 1.0 - (m == "pad+first"),
+        lambda m, p: (1.0 + (p["seed"] == 0)) if m == "pad+first" else 1.5,
+        lambda m, p: 1.0 - (m == "pad+first"),
     )
     choice = choices_of(points, "pad+first", "fc+first")[1]
     # Seed 0 has the larger value and seeds 1 and 2 the smaller: the mean is the smaller one.
-    assert (choice.places, choice.agree, choice.verdict) == (
-        12,
-        0,
-        "does not tell: the opposite does",
-    )
-    assert (choice.runs, choice.runs_agree) == (36, 12)
+    assert (choice.places, choice.agree, choice.runs, choice.runs_agree) == (12, 0, 36, 12)
 
 
 def test_a_source_without_a_level_is_refused() -> None:

@@ -13,6 +13,7 @@ from reprogram.analysis.depth.claims import Claim, claims_of
 from reprogram.analysis.depth.measure import depth_of, measure_point
 from reprogram.analysis.depth.summary import (
     COLUMNS,
+    Comparison,
     Line,
     comparisons_of,
     lines_of,
@@ -25,6 +26,7 @@ __all__ = [
     "CRITERIA",
     "Choice",
     "Claim",
+    "Comparison",
     "Line",
     "choices_of",
     "claims_of",

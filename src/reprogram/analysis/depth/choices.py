@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reprogram.statistics import binomial_interval, holm
+from reprogram.analysis.depth.claims import ALPHA
+from reprogram.statistics import holm
 
 __all__ = ["CRITERIA", "Choice", "choices_of"]
 
@@ -23,23 +24,26 @@ CRITERIA = {
 
 @dataclass(frozen=True)
 class Choice:
-    """How often the method with the larger value also had the lower training loss.
+    """Whether the method with the larger value also had the lower training loss.
 
     A place is a (kind, level, target), its values the means over seeds: seeds of a place share
-    their source's depth and their target, so they count once. Places share sources and targets
-    among themselves, so interval and p-value are, if anything, too small.
+    their source's depth and their target, so they count once. Where one method loses less in every
+    place, any number that is larger for it agrees in every place, were it the number of parameters:
+    so the test is of association, given how often either side occurs, and there is none where a side
+    never changes. Places share sources and targets among themselves, so p-values are rather too small.
 
     Attributes:
         criterion: A name in CRITERIA.
         first, second: The methods.
         places: That tell the methods apart, by the value and by the loss.
         agree: Of these, where the larger value has the lower loss.
-        low, high: Exact 95 % interval of agree / places (Clopper and Pearson 1934).
-        p_value: Two-sided binomial test of one half, Holm-corrected over the criteria.
+        p_value: Fisher's exact test of the value's side with the loss's, two-sided, Holm-corrected
+            over the criteria; None where one of them never changes.
         first_larger: Places where the first method has the larger value.
         first_lower: Places where the first method has the lower loss.
+        both: Places where it has both.
         ties: Places that do not tell them apart, such as those with no value above 0.
-        runs, runs_agree: The same count for every seed by itself, for which no interval is right.
+        runs, runs_agree: The same count for every seed by itself, for which no test is right.
     """
 
     criterion: str
@@ -47,21 +51,23 @@ class Choice:
     second: str
     places: int
     agree: int
-    low: float | None
-    high: float | None
     p_value: float | None
     first_larger: int
     first_lower: int
+    both: int
     ties: int
     runs: int
     runs_agree: int
 
     @property
     def verdict(self) -> str:
-        """In words, whether the value tells, its opposite does, or nothing is resolved."""
-        if self.p_value is None or self.p_value >= 0.05:
+        """In words, whether the value tells, its opposite does, or nothing can be said."""
+        if self.p_value is None:
+            return "cannot be tested: one of the two never changes sides"
+        if self.p_value >= ALPHA:
             return "does not tell: not resolved"
-        return "tells" if 2 * self.agree > self.places else "does not tell: the opposite does"
+        together = self.both * self.places > self.first_larger * self.first_lower
+        return "tells" if together else "does not tell: the opposite does"
 
 
 def choices_of(points: Sequence[Mapping[str, Any]], first: str, second: str) -> list[Choice]:
@@ -82,20 +88,27 @@ def choices_of(points: Sequence[Mapping[str, Any]], first: str, second: str) -> 
 
 
 def _choice(points: Sequence[Mapping[str, Any]], first: str, second: str, criterion: str) -> Choice:
-    from scipy.stats import binomtest
-
     differences = _differences(points, first, second, criterion)
     runs = [run for by_seed in differences.values() for run in by_seed]
     means = [tuple(map(_mean, zip(*by_seed, strict=True))) for by_seed in differences.values()]
-    told = [(x, y) for x, y in means if x and y]
-    agree = sum(x * y < 0 for x, y in told)
-    low, high = binomial_interval(agree, len(told)) if told else (None, None)
-    p_value = float(binomtest(agree, len(told)).pvalue) if told else None
+    sides = [(x > 0, y < 0) for x, y in means if x and y]
+    larger, lower = (sum(side) for side in zip(*sides, strict=True)) if sides else (0, 0)
+    both = sides.count((True, True))
     return Choice(
-        criterion, first, second, len(told), agree, low, high, p_value,
-        sum(x > 0 for x, _ in told), sum(y < 0 for _, y in told), len(means) - len(told),
+        criterion, first, second, len(sides), sum(x == y for x, y in sides),
+        _association(both, larger, lower, len(sides)), larger, lower, both, len(means) - len(sides),
         sum(bool(x and y) for x, y in runs), sum(x * y < 0 for x, y in runs),
     )  # fmt: skip
+
+
+def _association(both: int, larger: int, lower: int, places: int) -> float | None:
+    """Fisher's exact test of two sides in so many places; None where one never changes."""
+    from scipy.stats import fisher_exact
+
+    if {larger, lower} & {0, places}:
+        return None
+    table = [[both, larger - both], [lower - both, places - larger - lower + both]]
+    return float(fisher_exact(table).pvalue)
 
 
 def _differences(

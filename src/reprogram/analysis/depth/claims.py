@@ -15,7 +15,7 @@ from numpy import ndarray
 from reprogram.analysis.study.agreement import correlation, ranks
 from reprogram.statistics import holm
 
-__all__ = ["Claim", "claims_of"]
+__all__ = ["ALPHA", "Claim", "claims_of"]
 
 PERMUTATIONS = 5_040
 FEWEST_LEVELS = 3

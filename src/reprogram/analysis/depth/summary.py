@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from reprogram.analysis.depth.choices import CRITERIA, choices_of
-from reprogram.analysis.depth.claims import Claim, claims_of
+from reprogram.analysis.depth.claims import ALPHA, Claim, claims_of
 from reprogram.markdown import markdown_lines
-from reprogram.statistics import Summary, p_text, paired_difference, summarise
+from reprogram.statistics import Summary, holm, p_text, paired_difference, summarise
 
-__all__ = ["COLUMNS", "Line", "comparisons_of", "lines_of", "markdown", "text"]
+__all__ = ["COLUMNS", "Comparison", "Line", "comparisons_of", "lines_of", "markdown", "text"]
 
 # What is shown against depth: the header, and whether it is an accuracy.
 COLUMNS: dict[str, tuple[str, bool]] = {
     "source_accuracy": ("source accuracy, %", True),
     "accuracy": ("target accuracy, %", True),
-    "train_loss": ("training loss", False),
+    "train_loss": ("training loss, last epoch", False),
     "lambda_min": ("smallest eigenvalue / trace", False),
     "smallest_nonzero": ("smallest non-zero / trace", False),
     "lambda_min_trace_kernel": ("smallest, trace kernel / trace", False),
@@ -56,10 +56,19 @@ def lines_of(points: Sequence[Mapping[str, Any]]) -> list[Line]:
     return lines
 
 
+class Comparison(NamedTuple):
+    """A mean difference and the p-value of its paired t test, None for one seed."""
+
+    difference: Summary
+    p_value: float | None
+
+
 def comparisons_of(
     points: Sequence[Mapping[str, Any]], first: str, second: str
-) -> dict[tuple[str, str], Summary]:
+) -> dict[tuple[str, str], Comparison]:
     """Accuracy of one method minus another's by (kind, target): paired by depth and seed.
+
+    P-values are Holm-corrected over the places.
 
     Depths are averaged first, so n counts seeds; the test images, where the points have their
     number, are the same for all depths and seeds.
@@ -80,10 +89,14 @@ def comparisons_of(
             for runs in by_seed
         ]
         images = min(point.get("n_test") or math.inf for point in mine)
-        difference, _ = paired_difference(means[0], means[1], images)
+        difference, p_value = paired_difference(means[0], means[1], images)
         if difference is not None:
-            found[place] = difference
-    return found
+            found[place] = Comparison(difference, p_value)
+    corrected = holm([comparison.p_value for comparison in found.values()])
+    return {
+        place: comparison._replace(p_value=p)
+        for (place, comparison), p in zip(found.items(), corrected, strict=True)
+    }
 
 
 def _by_seed(points: Sequence[Mapping[str, Any]], method: str) -> dict[int, dict[int, float]]:
@@ -146,10 +159,11 @@ def _comparison_lines(points: Sequence[Mapping[str, Any]]) -> list[str]:
     methods = list(dict.fromkeys(p["method"] for p in points))
     lines = []
     for other in methods[1:]:
-        for (kind, target), difference in comparisons_of(points, methods[0], other).items():
+        for (kind, target), found in comparisons_of(points, methods[0], other).items():
+            p = "" if found.p_value is None else f", {p_text(found.p_value)}, Holm"
             lines.append(
-                f"{methods[0]} minus {other}, {kind} on {target}: {_signed(difference)} "
-                f"(n = {difference.n} seeds, depths averaged)"
+                f"{methods[0]} minus {other}, {kind} on {target}: {_signed(found)} "
+                f"(n = {found.difference.n} seeds, depths averaged{p})"
             )
         lines += _choice_lines(points, methods[0], other)
     return lines
@@ -160,7 +174,6 @@ def _choice_lines(points: Sequence[Mapping[str, Any]], first: str, second: str) 
     lines = [
         f"does the larger {CRITERIA[c.criterion]} mean the lower training loss, "
         f"{first} or {second}? {c.verdict} ({c.agree} of {c.places} places"
-        + ("" if c.low is None else f", {100 * c.low:.0f} to {100 * c.high:.0f} %")  # type: ignore[operator]
         + ("" if c.p_value is None else f", {p_text(c.p_value)}, Holm")
         + f"; {first} has the larger in {c.first_larger} and loses less in {c.first_lower}"
         + (f"; {c.ties} tie" if c.ties else "")
@@ -169,16 +182,17 @@ def _choice_lines(points: Sequence[Mapping[str, Any]], first: str, second: str) 
     ]
     how = (
         "a place is a source's kind and level with a target, its values means over seeds; places "
-        "share sources and targets, so these exact intervals and p-values are rather too small"
+        "share sources and targets, so p-values (Fisher's exact test) are rather too small"
     )
     return [*lines, how] if lines else []
 
 
-def _signed(found: Summary) -> str:
-    if found.half_width is None:
-        return f"{100 * found.mean:+.1f} points"
-    resolved = "" if abs(found.mean) > found.half_width else ", not resolved"
-    return f"{100 * found.mean:+.1f} +- {100 * found.half_width:.1f} points{resolved}"
+def _signed(found: Comparison) -> str:
+    mean, half_width = found.difference.mean, found.difference.half_width
+    if half_width is None or found.p_value is None:
+        return f"{100 * mean:+.1f} points"
+    resolved = "" if found.p_value < ALPHA else ", not resolved"
+    return f"{100 * mean:+.1f} +- {100 * half_width:.1f} points{resolved}"
 
 
 def _cell(found: Summary | None, accuracy: bool) -> str:
