@@ -12,6 +12,9 @@ from torch import Tensor
 
 import reprogram as rp
 from reprogram.analysis import spectrum as sp
+from reprogram.analysis.ntk import kernel_of
+from reprogram.analysis.ntk.factor import explicit
+from reprogram.analysis.ntk.jacobian import jacobian_of
 from reprogram.errors import InputError
 from reprogram.linearized import Linearized, move_to
 from reprogram.model import Reprogrammed, trainable
@@ -111,7 +114,29 @@ def test_i13_its_closed_form_is_where_gradient_descent_leads(time: float) -> Non
     )
 
 
+@pytest.mark.parametrize("name", ["fc+flm", "fc-pad+flm"])
+def test_a_dual_s_solution_goes_into_the_model_by_name(name: str) -> None:
+    linear, x = built(f"{name}@linearized")
+    jacobian = jacobian_of(linear, x)  # in the order of a dual, weight and bias of a row together
+    J = explicit(jacobian.factors(x)).flatten(0, 1)
+    moment = J.T @ torch.randn(len(J), dtype=J.dtype, generator=torch.Generator().manual_seed(0))
+    start = linear(x).detach()
+    move_to(linear, jacobian.unravel(moment))
+    torch.testing.assert_close(linear(x), start + (J @ moment).view_as(start))
+
+
+def test_its_kernel_stays_that_of_the_start() -> None:
+    linear, x = built("pad+flm@linearized")
+    before = kernel_of(linear, x)
+    move(linear, shifted(linear, 1.0))
+    after = kernel_of(linear, x)
+    assert (before.rows, after.rows) == ("sensitivities", "jacobian")
+    torch.testing.assert_close(after.values, before.values)
+
+
 def test_a_closed_form_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(InputError, match="the change must be one of input_transform.delta; got a"):
+        move_to(built("pad+flm@linearized")[0], {"a": torch.zeros(3)})
     with pytest.raises(InputError, match="without trained parameters"):
         move_to(built("pad+linear@linearized")[0], torch.zeros(3))
     with pytest.raises(InputError, match="must hold 768 values"):

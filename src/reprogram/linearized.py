@@ -102,6 +102,11 @@ class Linearized(Reprogrammed):
         """theta_0, by the same names."""
         return {name: self.get_buffer(f"start_{i}") for i, name in enumerate(self._names)}
 
+    def has_moved(self) -> bool:
+        """Whether theta is no longer theta_0."""
+        start = self.start()
+        return any(not torch.equal(p, start[name]) for name, p in self.moving().items())
+
     def train(self, mode: bool = True) -> Linearized:
         super().train(mode)
         self.input_transform.eval()
@@ -164,24 +169,31 @@ def _load_forward_mode() -> None:
 
 
 @torch.no_grad()
-def move_to(model: Linearized, change: Float[Tensor, " p"]) -> None:
+def move_to(model: Linearized, change: Float[Tensor, " p"] | Mapping[str, Tensor]) -> None:
     """Set theta = theta_0 + change: the closed form of `analysis.spectrum` put into the model.
 
     Args:
         model: Its mapping must not be trained, since theta_0 of that is not in front of it.
-        change: In the order of `trainable(model)`, flattened.
+        change: By name, as `Dual.unravel` gives it; or flattened, in the order of `trainable(model)`
+            (which for a linear layer is not that of a dual's vectors).
 
     Raises:
-        InputError: A trained mapping, or another number of parameters.
+        InputError: A trained mapping, other parameters or another number of them.
     """
     params, start = trainable(model), model.start()
     if params.keys() != start.keys():
         raise InputError("a closed form needs a mapping without trained parameters, such as flm.")
-    count = sum(p.numel() for p in params.values())
-    if len(change) != count:
+    moves = change if isinstance(change, Mapping) else _named(change, params)
+    if moves.keys() != params.keys():
+        raise InputError(f"the change must be one of {', '.join(params)}; got {', '.join(moves)}.")
+    for name, p in params.items():
+        p.copy_(start[name] + moves[name].reshape(p.shape).to(p))
+
+
+def _named(change: Float[Tensor, " p"], params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    sizes = [p.numel() for p in params.values()]
+    if len(change) != sum(sizes):
         raise InputError(
-            f"the change must hold {count:,} values, one a parameter, got {len(change):,}."
+            f"the change must hold {sum(sizes):,} values, one a parameter, got {len(change):,}."
         )
-    parts = change.split([p.numel() for p in params.values()])
-    for (name, p), part in zip(params.items(), parts, strict=True):
-        p.copy_(start[name] + part.reshape(p.shape).to(p))
+    return dict(zip(params, change.split(sizes), strict=True))

@@ -156,6 +156,17 @@ def test_any_trained_method_has_one(method: str) -> None:
     assert document["spectrum"]["size"] == 27 and document["kernel"]["outputs"] == 3
 
 
+@pytest.mark.parametrize("method", ["full+ilm", "pad+linear", "full-finetune"])
+def test_a_first_order_model_is_forecast_as_the_model_that_it_starts_as(method: str) -> None:
+    source, task = tiny_source(), tiny_task()
+    model, first_order = (
+        forecast(source, task, name, images=6) for name in (method, f"{method}@linearized")
+    )
+    assert first_order.method == f"{method}@linearized"
+    assert first_order.parts() == model.parts()
+    torch.testing.assert_close(first_order.kernel.values, model.kernel.values)
+
+
 def test_what_has_no_kernel_or_no_images_is_refused() -> None:
     with pytest.raises(InputError, match="no trainable parameters"):
         forecast(tiny_source(), tiny_task(), "none+flm")

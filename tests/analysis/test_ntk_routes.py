@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,6 +27,9 @@ from reprogram.analysis.ntk import (
     linearised,
     rows_of,
 )
+from reprogram.analysis.ntk.jacobian import jacobian_of
+from reprogram.analysis.ntk.operators import TableOperator
+from reprogram.analysis.ntk.table import FactorTable
 from reprogram.analysis.spectrum import ridge_dual
 from reprogram.errors import InputError
 from reprogram.methods import get_method
@@ -240,6 +245,64 @@ def test_nothing_trained_is_refused() -> None:
     refused("no trainable parameters", model, images(model, 2))
     with pytest.raises(InputError, match="no trainable parameters"):
         empirical_ntk(lambda p, x: x, {}, torch.ones(1, 2))
+
+
+def test_a_border_that_is_not_trained_is_left_out() -> None:
+    model = built("fc-pad+flm")
+    model.input_transform.padding.delta.requires_grad_(False)
+    x = images(model, 3)
+    assert close(kernel_of(model, x).matrix, kernel_of(model, x, rows="jacobian").matrix)
+
+
+def test_lanczos_of_one_row_and_of_zeros() -> None:
+    model = built("pad+flm", num_targets=1)
+    x = images(model, 1)
+    found = eigenvalues_of(model, x, route="lanczos")
+    assert close(found.values, kernel_of(model, x).matrix.flatten())
+    values, errors = lanczos(Matrix(torch.zeros(4, 4).double()), 2)
+    assert not values.any() and not errors.any()
+
+
+def test_products_of_a_wide_layer_take_few_columns_at_a_time() -> None:
+    model = built("fc+flm")
+    table = FactorTable(4)
+    jacobian = jacobian_of(model, images(model, 4))
+    table.append(jacobian.factors(images(model, 4)))
+    operator = TableOperator(table, torch.device("cpu"))
+    assert operator.columns == (64 << 20) // (8 * 590_592)
+    u = torch.eye(12).double()
+    expected = operator @ u
+    operator.columns = 5
+    assert close(operator @ u, expected)
+
+
+def test_a_store_that_its_disk_does_not_hold_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = built("pad+flm")
+    x = images(model, 4)
+    free = SimpleNamespace(free=(64 << 20) + 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
+    with pytest.raises(InputError, match="whose disk has 0.0 MiB to spare"):
+        kernel_of(model, x, store=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_half_precision_is_kept_in_files_as_it_is(tmp_path: Path) -> None:
+    model = built("pad+flm").to(torch.bfloat16)
+    x = images(model, 3)
+    stored = kernel_of(model, x, store=tmp_path).values
+    assert torch.equal(stored, kernel_of(model, x).values)
+    assert torch.equal(stored, kernel_of(model, x, store=tmp_path).values)
+
+
+def test_rows_of_a_batch_stay_within_memory() -> None:
+    model = built("pad+blm", num_targets=200)
+    jacobian = jacobian_of(model, images(model, 1))
+    row = 8 * 200 * (3 * 16**2 + jacobian.parameters)
+    assert jacobian.batch_size(images(model, 64), 4 << 30) == 128
+    assert jacobian.batch_size(images(model, 64), 40 * row) == 10
+    assert jacobian.batch_size(images(model, 64), 1) == 1
 
 
 def test_gradients_that_are_not_finite_are_refused() -> None:

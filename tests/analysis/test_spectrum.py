@@ -196,6 +196,11 @@ def test_a_spectrum_is_json_and_text() -> None:
     assert "full kernel, 18 rows, 9 parameters, rank 9" in text
     assert "eigenvalue 9 (P)" in text and "noise floors" in text
     assert "(P)" not in str(sp.summarise(kernel_of(J), R, parameters=18))
+    # 6 examples and 3 logits of 1 parameter: the trace kernel's rank is at most 3.
+    few = jacobian(6, 3, 1)
+    per_example = sp.summarise(torch.einsum("ikp,jkp->ij", few, few) / 3, parameters=1, logits=3)
+    assert (per_example.parameters, per_example.rank_bound, per_example.rank) == (1, 3, 3)
+    assert "eigenvalue 3 (K P)" in str(per_example)
     singular = sp.summarise(torch.diag(torch.tensor([1.0, 0.0])))
     assert singular.to_dict()["condition_number"] is None
 

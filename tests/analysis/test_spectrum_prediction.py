@@ -159,7 +159,11 @@ def test_i14_leave_one_out_is_leaving_one_out(p: int) -> None:
     torch.testing.assert_close(sp.leave_one_out(sp.decompose(theta), R, 0.3), expected)
     torch.testing.assert_close(sp.leave_one_out_dual(J, R, 0.3), expected)
     flat = J.flatten(0, 1)
-    torch.testing.assert_close(sp.leave_one_out_dual(J, R, 0.3, flat.T @ flat), expected)
+    gram, moment = flat.T @ flat, flat.T @ R.flatten()
+    some = sp.leave_one_out_dual(J[1:4], R[1:4], 0.3, gram, moment)
+    torch.testing.assert_close(some, expected[1:4])
+    with pytest.raises(InputError, match="give both, or neither"):
+        sp.leave_one_out_dual(J, R, 0.3, gram)
 
 
 def test_i14_holds_for_a_kernel_of_examples() -> None:

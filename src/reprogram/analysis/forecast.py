@@ -105,12 +105,10 @@ class Forecast:
     @cached_property
     def spectrum(self) -> Spectrum:
         """The kernel's spectrum against the residual; an eigenproblem, solved where it is asked for."""
-        logits = (
-            1 if self.kernel.kind == "full" else self.kernel.outputs
-        )  # a small kernel sums them
+        logits = 1 if self.kernel.kind == "full" else self.kernel.outputs  # that an entry sums
         return summarise(
-            self.kernel.values.cpu(), self.residual, parameters=logits * self.kernel.parameters,
-            precision=self.precision,
+            self.kernel.values.cpu(), self.residual, parameters=self.kernel.parameters,
+            logits=logits, precision=self.precision,
         )  # fmt: skip
 
     @property
@@ -194,6 +192,8 @@ def forecast(
     labels = torch.from_numpy(task.train.labels)
     y = labels[torch.as_tensor(here)]
     chosen = get_method(method)
+    if chosen.first_order:  # at its start it is the model itself
+        chosen = get_method(chosen.drawn_as)
     resolved = chosen.resolve(source, task.native_size, train_pool or len(task.train), settings)
     init = generator_for("init", task.name, chosen.drawn_as, seed)
     model = chosen.build(source, task.class_names, resolved, init, max_memory)

@@ -68,7 +68,7 @@ def measure_point(
     theta = found.kernel.values.cpu().reshape(n, k, n, k)
     by_example = summarise(
         torch.einsum("ikjk->ij", theta) / k, found.residual, precision=found.precision,
-        parameters=k * found.kernel.parameters,
+        parameters=found.kernel.parameters, logits=k,
     )  # fmt: skip
     return {
         "kind": kind, "level": level, "target": row["target"], "method": cell.method,

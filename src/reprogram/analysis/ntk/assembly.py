@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from reprogram.analysis.ntk.factor import Factor, kernel, trace_kernel_of
 from reprogram.analysis.ntk.jacobian import Jacobian
 from reprogram.analysis.ntk.memory import gib, require_memory
 from reprogram.analysis.ntk.table import FactorTable, OnProgress, fill, fingerprint
+from reprogram.errors import InputError
 from reprogram.model import Reprogrammed, trainable
 
 __all__ = ["Work", "build_table", "contract", "store_key"]
@@ -62,22 +62,29 @@ def build_table(jacobian: Jacobian, x: Tensor, work: Work, scratch: Path) -> Fac
             row, work.max_memory, f"the Jacobian of one example, {jacobian.parameters:,} parameters,",
             "Use rows=sensitivities for a frozen source, or the matrix-free route.",
         )  # fmt: skip
-    if work.store is not None:
-        table = FactorTable(len(x), work.store, work.key)
-        return fill(table, jacobian, x, work.batch_size, work.on_progress, work.prepare)
-    batch = work.batch_size or jacobian.batch_size(x)
-    first = jacobian.factors(work.prepare(x[:batch]))
-    size = len(x) * sum(f.row_bytes() for f in first)
-    if size > work.max_memory:
-        free = shutil.disk_usage(tempfile.gettempdir()).free - (1 << 30)
-        require_memory(
-            size, free, f"the Jacobian of {len(x):,} examples in {tempfile.gettempdir()}",
-            "Take fewer examples, the dual or the matrix-free route, or a larger disk with store=.",
-        )  # fmt: skip
-        _log.info("the Jacobian takes %s and lies in %s", gib(size), scratch)
-    table = FactorTable(len(x), scratch if size > work.max_memory else None)
-    table.append(first)
+    batch = work.batch_size or jacobian.batch_size(x, work.max_memory)
+    table = FactorTable(len(x), work.store, work.key)
+    first = [] if table.done else jacobian.factors(work.prepare(x[:batch]))
+    missing = (len(x) - table.done) * sum(f.row_bytes() for f in first or table.factors)
+    if work.store is None and missing > work.max_memory:
+        _log.info("the Jacobian takes %s and lies in %s", gib(missing), scratch)
+        table = FactorTable(len(x), scratch)
+    if table.path is not None:
+        _require_disk(missing, table.path)
+    if first:
+        table.append(first)
     return fill(table, jacobian, x, batch, work.on_progress, work.prepare)
+
+
+def _require_disk(size: int, folder: Path) -> None:
+    """Refuse files that the disk does not hold: a full one would end the process where it writes."""
+    there = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    free = shutil.disk_usage(there).free - (64 << 20)
+    if size > free:
+        raise InputError(
+            f"the Jacobian takes {gib(size)} more in {folder}, whose disk has {gib(max(0, free))} to "
+            "spare. Take fewer examples, the dual or the matrix-free route, or another store=."
+        )
 
 
 def contract(a: FactorTable, b: FactorTable, kind: str, device: torch.device) -> Tensor:

@@ -83,7 +83,8 @@ def dual_of(
         x: Images in [0, 1], or bytes, which are converted batch by batch.
         residual: r = Y - f_0(X), for predictions.
         rows: "auto", "sensitivities" or "jacobian".
-        max_memory: Bytes that C and its workspace may take.
+        max_memory: Bytes that C and its eigenvalues may take. With its eigenvectors (a summary, ridge
+            regression) it takes twice as many.
         batch_size: Images a pass; None chooses.
         on_progress: Called with examples done and in all.
 
@@ -117,7 +118,7 @@ def stream(
     matrix = torch.zeros(p, p, dtype=torch.float64, device=device)
     moment = torch.zeros(p, dtype=torch.float64, device=device)
     total = torch.zeros(k, p, dtype=torch.float64, device=device)
-    size = batch_size or jacobian.batch_size(x)
+    size = batch_size or jacobian.batch_size(x, max_memory)
     waiting: list[Tensor] = []
     for start in range(0, len(x), size):
         part = prepare(x[start : start + size])
@@ -133,7 +134,7 @@ def stream(
     for start in range(0, p, COLUMNS_AT_ONCE):  # mirror what was computed above the diagonal
         block = slice(start, start + COLUMNS_AT_ONCE)
         matrix[start + COLUMNS_AT_ONCE :, block] = matrix[block, start + COLUMNS_AT_ONCE :].T
-    square = 0.0 if residual is None else float(residual.double().square().sum())
+    square = 0.0 if residual is None else float(residual.cpu().double().square().sum())
     return Dual(
         matrix, moment, square, total / len(x), len(x), k, p, jacobian.rows, time.perf_counter() - began,
         jacobian.unravel,
@@ -148,7 +149,7 @@ def rows_of(
     max_memory: int = DEFAULT_MAX_MEMORY,
     batch_size: int | None = None,
 ) -> Float[Tensor, "n k p"]:
-    """J itself in the order of C, of the few examples that leave-one-out in the dual reads.
+    """J itself in the order of C, of the few examples that are predicted, or left out, in the dual.
 
     Args:
         model: In eval mode.
@@ -166,12 +167,12 @@ def rows_of(
         f"the Jacobian of {len(x):,} examples and {jacobian.parameters:,} parameters",
         "Take fewer examples, or the dense kernel.",
     )  # fmt: skip
-    parts = x.split(batch_size or jacobian.batch_size(x))
+    parts = x.split(batch_size or jacobian.batch_size(x, max_memory))
     return torch.cat([explicit(jacobian.factors(as_pixels(part, model))) for part in parts])
 
 
 def dual_size(parameters: int) -> int:
-    """Bytes of C, its eigenvectors and the workspace of an eigensolver."""
+    """Bytes of C and of the workspace that its eigenvalues take."""
     return 3 * 8 * parameters**2
 
 

@@ -61,6 +61,8 @@ def lanczos(
         (operator.size, operator.size), matvec=product, matmat=product, dtype=np.float64
     )
     start = np.random.default_rng(seed).standard_normal(operator.size)
+    if not product(start).any():  # a kernel of zeros, on which ARPACK gives up
+        return torch.zeros(count).double(), torch.zeros(count).double()
     values, vectors = scipy.sparse.linalg.eigsh(linear, k=count, v0=start, tol=tolerance)
     order = np.argsort(values)[::-1]
     values, vectors = values[order], vectors[:, order]

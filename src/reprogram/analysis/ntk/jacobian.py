@@ -12,10 +12,11 @@ from torch import Tensor
 
 from reprogram.analysis.ntk.checks import check_finite, check_trainable, refuse_train_mode
 from reprogram.analysis.ntk.factor import Factor
-from reprogram.analysis.ntk.pullback import pullbacks_of
+from reprogram.analysis.ntk.pullback import LayerPullback, pullbacks_of
 from reprogram.analysis.ntk.sensitivities import SensitivitySource
 from reprogram.engine.folded import is_frozen_network
 from reprogram.errors import InputError, unknown
+from reprogram.linearized import Linearized
 from reprogram.model import Reprogrammed, functional, trainable
 from reprogram.output_mappings import LinearMapping
 
@@ -26,6 +27,8 @@ __all__ = [
 Result = TypeVar("Result")
 Function = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 ROWS = ("auto", "sensitivities", "jacobian")
+ROWS_LIMIT = 256 << 20  # bytes of a batch's rows
+COPIES = 4  # of them, on the way from gradients to a table
 
 
 class Jacobian(ABC):
@@ -53,8 +56,13 @@ class Jacobian(ABC):
         """A vector of parameters in the order of the factors, by their names in the model."""
 
     @abstractmethod
-    def batch_size(self, x: Num[Tensor, "n ..."]) -> int:
-        """Examples of a batch whose Jacobian is computed at once."""
+    def batch_size(self, x: Num[Tensor, "n ..."], max_memory: int) -> int:
+        """Examples of a batch whose Jacobian is computed at once, its rows within so many bytes."""
+
+    def _fitting(self, fast: int, numbers: int, max_memory: int) -> int:
+        """At most `fast` examples, and few enough for rows of so many numbers an output."""
+        row = self.outputs * numbers * self.dtype.itemsize
+        return max(1, min(fast, min(ROWS_LIMIT, max_memory // COPIES) // max(1, row)))
 
     def keep_reads(self) -> None:
         """Keep what a model's mapping reads of the examples that come, for :meth:`reads`."""
@@ -115,10 +123,10 @@ class FunctionJacobian(Jacobian):
         parts = vector.split([p.numel() for p in self.params.values()])
         return {n: v.view(p.shape) for v, (n, p) in zip(parts, self.params.items(), strict=True)}
 
-    def batch_size(self, x: Num[Tensor, "n ..."]) -> int:
-        # 16 images of 32 px are the fastest on a CPU; rows of many parameters are kept below 256 MiB.
-        row = self.outputs * self.parameters * self.dtype.itemsize
-        return max(1, min(64, 49152 // max(1, x[0].numel()), (256 << 20) // row))
+    def batch_size(self, x: Num[Tensor, "n ..."], max_memory: int) -> int:
+        # 16 images of 32 px are the fastest on a CPU.
+        fast = min(64, 49152 // max(1, x[0].numel()))
+        return self._fitting(fast, self.parameters, max_memory)
 
 
 class SensitivityJacobian(Jacobian):
@@ -168,11 +176,13 @@ class SensitivityJacobian(Jacobian):
             named |= group.unravel(part)
         return named
 
-    def batch_size(self, x: Num[Tensor, "n ..."]) -> int:
+    def batch_size(self, x: Num[Tensor, "n ..."], max_memory: int) -> int:
         # Measured: 32 images of 32 px and 4 of 224 px on a CPU; a GPU wants full kernels instead.
         pixels = (1 << 15) if self.device.type == "cpu" else (1 << 21)
         side = self.source.model.source.image_size
-        return max(4, min(1024, pixels // side**2))
+        fast = max(4, min(1024, pixels // side**2))
+        explicit = sum(g.width for g in self.groups if not isinstance(g, LayerPullback))
+        return self._fitting(fast, 3 * side**2 + explicit, max_memory)
 
 
 def jacobian_of(
@@ -207,10 +217,15 @@ def jacobian_of(
 
 
 def has_sensitivities(model: Reprogrammed) -> bool:
-    """Whether everything trained lies in the input transformation or in a linear mapping."""
+    """Whether everything trained lies in the input transformation or in a linear mapping.
+
+    A first-order model has the gradients of its start wherever it has moved: those of the model's
+    own parameters are others.
+    """
     trained_mapping = any(p.requires_grad for p in model.mapping.parameters())
     return (
-        model.source.differentiable
+        not (isinstance(model, Linearized) and model.has_moved())
+        and model.source.differentiable
         and is_frozen_network(model.source)
         and (isinstance(model.mapping, LinearMapping) or not trained_mapping)
     )

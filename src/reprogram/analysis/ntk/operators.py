@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprogram.analysis.ntk.factor import apply, apply_transposed
+from reprogram.analysis.ntk.factor import apply, apply_transposed, width
 from reprogram.analysis.ntk.forward_mode import along
 from reprogram.analysis.ntk.jacobian import Function
 from reprogram.analysis.ntk.table import FactorTable
@@ -49,8 +49,13 @@ class TableOperator(KernelOperator):
         self.size = n * self.outputs
         row = max(f.row_bytes() for f in table.factors)
         self.examples = max(1, (64 << 20) // row)
+        self.columns = max(1, (64 << 20) // (8 * width(table.factors)))
 
     def __matmul__(self, u: Float[Tensor, "nk r"]) -> Float[Tensor, "nk r"]:
+        # J^T u has P numbers a column: few columns at a time where a linear layer has many.
+        return torch.cat([self._products(part) for part in u.split(self.columns, 1)], 1)
+
+    def _products(self, u: Float[Tensor, "nk r"]) -> Float[Tensor, "nk r"]:
         u = u.to(self.device).view(self.table.n, self.outputs, -1)
         move: Tensor | float = 0.0
         for part, factors in self.table.blocks(self.examples, self.device):
@@ -99,12 +104,17 @@ class FunctionOperator(KernelOperator):
         return None
 
     def _product(self, u: Float[Tensor, " nk"]) -> Float[Tensor, " nk"]:
-        move = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in self.params.items()}
+        move = {name: _double(torch.zeros_like(p)) for name, p in self.params.items()}
         parts = u.view(-1, self.outputs).split([len(x) for x in self.batches])
         for x, part in zip(self.batches, parts, strict=True):
             backward = torch.func.vjp(lambda p, x=x: self.f(p, x), self.params)
             for name, gradient in backward[1](part.to(backward[0]))[0].items():
-                move[name] += gradient.detach()
-        tangent = {name: m.to(self.params[name].dtype) for name, m in move.items()}
-        changes = [along(self.f, self.params, tangent, x)[1].double() for x in self.batches]
+                move[name] += _double(gradient.detach())
+        tangent = {name: m.to(self.params[name]) for name, m in move.items()}
+        changes = [_double(along(self.f, self.params, tangent, x)[1]) for x in self.batches]
         return torch.cat(changes).flatten()
+
+
+def _double(value: Tensor) -> Tensor:
+    """In float64, on the CPU where the device has none."""
+    return (value.cpu() if value.device.type == "mps" else value).double()

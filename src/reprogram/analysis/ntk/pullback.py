@@ -195,21 +195,20 @@ def pullbacks_of(
         mapping: Trained only where it is a :class:`LinearMapping`.
         combinations: (k, T) combinations of the target logits that are differentiated.
     """
-    groups: list[Pullback] = []
-    if any(p.requires_grad for p in transform.parameters()):
-        groups += _transform_pullbacks(transform, "input_transform.")
+    groups = _transform_pullbacks(transform, "input_transform.")
     if isinstance(mapping, LinearMapping):
         groups.append(MappingPullback(mapping, combinations))
     return [group for group in groups if group.width]
 
 
 def _transform_pullbacks(transform: InputTransform, prefix: str) -> list[Pullback]:
+    if not _trainable(transform):
+        return []
     if isinstance(transform, FC):
         return [ImageLayerPullback(transform, f"{prefix}linear.")]
     if isinstance(transform, FCPad):
-        border = transform.padding
-        layer = ImageLayerPullback(transform, f"{prefix}linear.")
-        return [PromptPullback(border, f"{prefix}padding."), layer]
+        border = _transform_pullbacks(transform.padding, f"{prefix}padding.")
+        return [*border, ImageLayerPullback(transform, f"{prefix}linear.")]
     if isinstance(transform, SharedPrompt) and (
         transform.shared or isinstance(transform, AdditivePrompt)
     ):

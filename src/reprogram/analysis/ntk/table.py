@@ -28,7 +28,6 @@ __all__ = ["FactorTable", "fingerprint"]
 
 OnProgress = Callable[[int, int], None]  # examples done, examples in all
 PROGRESS = "progress.json"
-NUMPY_TYPE = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class FactorTable:
@@ -99,7 +98,10 @@ class FactorTable:
             return torch.empty(shape, dtype=like.dtype, device=like.device)
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / f"{name}.npy"
-        return self._kept(np.lib.format.open_memmap(file, "w+", NUMPY_TYPE[like.dtype], shape))
+        kind = (
+            np.float64 if like.dtype == torch.float64 else np.float32
+        )  # which holds bf16 as it is
+        return self._kept(np.lib.format.open_memmap(file, "w+", kind, shape))
 
     def _kept(self, array: np.memmap) -> Tensor:
         self._files.append(array)
@@ -132,7 +134,7 @@ def fill(
     table: FactorTable,
     jacobian: Jacobian,
     x: Num[Tensor, "n ..."],
-    batch_size: int | None,
+    batch_size: int,
     on_progress: OnProgress,
     prepare: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> FactorTable:
@@ -142,14 +144,13 @@ def fill(
         table: Of len(x) examples.
         jacobian: Whose rows it holds.
         x: All examples in order.
-        batch_size: Examples at once; None is the Jacobian's own.
+        batch_size: Examples at once.
         on_progress: Called with the examples done and in all.
         prepare: From stored examples to what the model takes.
     """
-    size = batch_size or jacobian.batch_size(x)
     on_progress(table.done, table.n)
     while table.done < table.n:
-        table.append(jacobian.factors(prepare(x[table.done : table.done + size])))
+        table.append(jacobian.factors(prepare(x[table.done : table.done + batch_size])))
         on_progress(table.done, table.n)
     return table
 

@@ -57,7 +57,7 @@ def cross_entropy_flow(
     """
     from scipy.integrate import solve_ivp
 
-    theta, f0 = as_gram(kernel).cpu(), finite("the logits", logits).cpu()
+    theta, f0 = as_gram(kernel.cpu()), finite("the logits", logits.cpu())
     _require_full(len(theta), f0)
     moments = [0.0, *map(float, times)]
     if not all(math.isfinite(t) for t in moments) or moments != sorted(moments):

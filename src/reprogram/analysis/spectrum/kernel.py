@@ -72,6 +72,8 @@ def as_gram(kernel: Float[Tensor, "..."]) -> Float[Tensor, "rows rows"]:
             "the kernel is zero: no trainable parameter changes any output. "
             "Check the mapping and which parameters require a gradient."
         )
+    if torch.equal(matrix, matrix.T):
+        return matrix
     if _largest(matrix - matrix.T) > 1e-4 * scale:  # above what float32 leaves
         raise InputError("the kernel of a set with itself must be symmetric, and this one is not.")
     return (matrix + matrix.T).div_(2)

@@ -80,26 +80,33 @@ def leave_one_out_dual(
     residual: Float[Tensor, "n k"],
     rho: float,
     gram: Float[Tensor, "p p"] | None = None,
+    moment: Float[Tensor, " p"] | None = None,
 ) -> Float[Tensor, "n k"]:
     """The same by the dual route: H_ii = J_i (C + rho I)^-1 J_i^T.
 
     Args:
-        jacobian: J of the examples that are left out, one at a time.
+        jacobian: J of the examples that are left out, one at a time: all, or some.
         residual: Their residuals.
         rho: Above 0.
-        gram: C of all examples, where J holds all of them but C was accumulated already.
+        gram: C of all examples; None where these are all.
+        moment: J^T R of all examples, given with `gram`.
 
     Raises:
-        InputError: rho is not positive, or J is not finite.
+        InputError: rho is not positive, J is not finite, or one of `gram` and `moment` is missing.
     """
     _require_ridge(rho)
+    if (gram is None) != (moment is None):
+        raise InputError("gram and moment are those of all examples: give both, or neither.")
     J, R = finite("the Jacobian", jacobian), finite("the residual", residual)
     flat = J.flatten(0, 1)
     C = flat.T @ flat if gram is None else finite("J^T J", gram)
+    pulled = flat.T @ R.flatten() if moment is None else finite("J^T R", moment)
     factor = _factor(C, rho)
-    whitened = torch.linalg.solve_triangular(factor, flat.T, upper=False)  # (P, n k)
-    fitted = (whitened.T @ (whitened @ R.flatten())).reshape(R.shape)
-    blocks = whitened.T.reshape(*R.shape, -1)
+    both = torch.cat([flat, pulled[None]]).T
+    whitened = torch.linalg.solve_triangular(factor, both, upper=False)  # (P, n k + 1)
+    rows, target = whitened[:, :-1].T, whitened[:, -1]
+    fitted = (rows @ target).reshape(R.shape)
+    blocks = rows.reshape(*R.shape, -1)
     own = torch.einsum("ikp,ilp->ikl", blocks, blocks)  # H_ii
     identity = torch.eye(R.shape[1], dtype=R.dtype, device=R.device)
     return R - torch.linalg.solve(identity - own, R - fitted)

@@ -46,8 +46,9 @@ class Spectrum:
         eigenvalues: Largest first, min(size, P) of them by the dual route, else all.
         trace: Sum of all eigenvalues.
         lambda_max: The largest.
-        lambda_min: The size-th: 0 where P < size.
-        smallest_nonzero: The min(size, P)-th.
+        lambda_min: The size-th: 0 where the rank bound is smaller.
+        rank_bound: min(size, P), or min(size, K P) of the trace kernel.
+        smallest_nonzero: The eigenvalue of that number.
         noise_floor: Below it an eigenvalue cannot be told from zero.
         rank: Number of eigenvalues above the noise floor.
         condition_number: lambda_max / smallest_nonzero; infinite where that is within the noise.
@@ -70,6 +71,7 @@ class Spectrum:
     trace: float
     lambda_max: float
     lambda_min: float
+    rank_bound: int
     smallest_nonzero: float
     noise_floor: float
     rank: int
@@ -152,10 +154,13 @@ class Spectrum:
         return "\n".join(lines)
 
     def _last_that_parameters_allow(self) -> list[str]:
-        """The P-th eigenvalue, where the kernel has more rows and every later one is 0."""
-        if self.parameters is None or self.parameters >= self.size:
+        """The last eigenvalue that can be above 0, where the kernel has more rows."""
+        if self.rank_bound == self.size:
             return []
-        return [self._eigenvalue(f"eigenvalue {self.parameters:,} (P)", self.smallest_nonzero)]
+        bound = "P" if self.rank_bound == self.parameters else "K P"
+        return [
+            self._eigenvalue(f"eigenvalue {self.rank_bound:,} ({bound})", self.smallest_nonzero)
+        ]
 
     def _tops(self) -> list[int]:
         return [r for r in _TOPS if r <= len(self.eigenvalues)]
@@ -182,6 +187,7 @@ def summarise(
     residual: Float[Tensor, "n k"] | None = None,
     *,
     parameters: int | None = None,
+    logits: int = 1,
     ridges: Sequence[float] = RIDGES,
     precision: torch.dtype = torch.float64,
     system: Eigensystem | None = None,
@@ -192,7 +198,8 @@ def summarise(
         kernel: Theta(X, X), full or per-example.
         residual: Y - f_0(X); without it alignments and shares are left out.
         parameters: P, those that reach the output, so without the masked ones; None is taken to be
-            at least the rows. For the trace kernel give K P, which bounds its rank.
+            at least the rows.
+        logits: How many of them an entry sums, K of the trace kernel: its rank is at most K P.
         ridges: rho / trace at which effective dimensions are taken.
         precision: In which the Jacobians were computed; it sets the noise floor.
         system: The kernel's decomposition where the caller has it for other uses too.
@@ -202,7 +209,7 @@ def summarise(
     """
     matrix = as_gram(kernel)
     system = system or decompose(matrix, precision)
-    rank_bound = len(matrix) if parameters is None else min(len(matrix), parameters)
+    rank_bound = len(matrix) if parameters is None else min(len(matrix), logits * parameters)
     about_residual: dict[str, Any] = {}
     if residual is not None:
         columns = as_columns(residual, len(matrix))
@@ -211,8 +218,8 @@ def summarise(
             "cumulative_share": _cumulative(coefficients, float(columns.square().sum()))
         }
     return _summary(
-        system.values, float(matrix.trace()), system.noise_floor, rank_bound, ridges,
-        kind=_kind(kernel, residual), size=len(matrix), parameters=parameters,
+        system.values, float(matrix.trace()), system.noise_floor, ridges,
+        kind=_kind(kernel, residual), size=len(matrix), parameters=parameters, rank_bound=rank_bound,
         lambda_min=0.0 if rank_bound < len(matrix) else float(system.values[-1]), **about_residual,
     )  # fmt: skip
 
@@ -264,8 +271,8 @@ def summarise_dual(
                 matrix, g, squared_residual, jacobian_mean, residual_mean, examples
             )
     return _summary(
-        system.values[:kept], float(matrix.trace()), system.noise_floor, kept, ridges,
-        kind="full", size=size, parameters=reached,
+        system.values[:kept], float(matrix.trace()), system.noise_floor, ridges,
+        kind="full", size=size, parameters=reached, rank_bound=kept,
         lambda_min=0.0 if reached < size else float(system.values[kept - 1]), **about_residual,
     )  # fmt: skip
 
@@ -274,8 +281,9 @@ def _summary(
     values: Float[Tensor, " m"],
     trace: float,
     noise_floor: float,
-    rank_bound: int,
     ridges: Sequence[float],
+    *,
+    rank_bound: int,
     **others: Any,
 ) -> Spectrum:
     positive = values.clamp(min=0)
@@ -285,6 +293,7 @@ def _summary(
         eigenvalues=values,
         trace=trace,
         lambda_max=float(values[0]),
+        rank_bound=rank_bound,
         smallest_nonzero=smallest,
         noise_floor=noise_floor,
         rank=rank,
