@@ -75,10 +75,16 @@ class PairWeights:
             counts[1:] *= rng.multinomial(len(clusters), even, size=draws)[:, index]
         self.values = counts
 
-    def interval(self, statistics: Float[ndarray, " draws"]) -> Interval:
-        """The data's own value and the middle 95 % of the draws that have one."""
+    def interval(self, statistics: Float[ndarray, " draws"], family: int = 1) -> Interval:
+        """The data's own value and the middle 95 % of the draws that have one.
+
+        Args:
+            statistics: A value a draw.
+            family: Intervals that are to hold together: each is widened as Bonferroni does.
+        """
         found = statistics[1:][np.isfinite(statistics[1:])]
-        low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (math.nan, math.nan)
+        tail = 2.5 / family
+        low, high = np.percentile(found, [tail, 100 - tail]) if len(found) else (math.nan, math.nan)
         return Interval(*(_number(v) for v in (statistics[0], low, high)))
 
     def mean(self, values: Float[ndarray, " pairs"]) -> Float[ndarray, " draws"]:

@@ -99,7 +99,8 @@ class Contest:
 
     Attributes:
         first, second: Names.
-        difference: Of the second's error minus the first's; resolved where 0 lies outside.
+        difference: Of the second's error minus the first's, its interval widened by the number of
+            contests (Bonferroni); resolved where 0 lies outside.
     """
 
     first: str
@@ -226,11 +227,11 @@ def evaluate(rows: Sequence[Mapping[str, Any]]) -> Evaluation:
     by_features = {c.features: c for c in candidates}
     user = _user(pairs, weights)
     families = dict.fromkeys(c.family for c in candidates)
-    rivals = [next(c for c in candidates if c.family == f) for f in families]
+    rivals = [next(c for c in candidates if c.family == f) for f in families][1:]
     whole, without = by_features[PARTS], by_features[WITHOUT_KERNEL]
     return Evaluation(
         pairs, raw, candidates, user, calibration_of(pairs, user.features, user.predicted),
-        [_contest(pairs, weights, candidates[0], rival) for rival in rivals[1:]],
+        [_contest(pairs, weights, candidates[0], rival, len(rivals)) for rival in rivals],
         1 - _squared_error(pairs, whole) / _squared_error(pairs, without),
         _contest(pairs, weights, whole, without), _times(pairs),
     )  # fmt: skip
@@ -340,10 +341,12 @@ def _share(pairs: Pairs, features: Sequence[str]) -> float:
     return float(np.median(shares))
 
 
-def _contest(pairs: Pairs, weights: PairWeights, first: Candidate, second: Candidate) -> Contest:
+def _contest(
+    pairs: Pairs, weights: PairWeights, first: Candidate, second: Candidate, family: int = 1
+) -> Contest:
     actual = pairs.mean(pairs.outcome("accuracy"))
     errors = [np.abs(pairs.mean(c.predicted) - actual) for c in (first, second)]
-    difference = weights.interval(weights.mean(errors[1]) - weights.mean(errors[0]))
+    difference = weights.interval(weights.mean(errors[1]) - weights.mean(errors[0]), family)
     return Contest(first.name, second.name, difference)
 
 
