@@ -89,6 +89,10 @@ def test_fit_evaluate_predict_show_export(
     assert found["accuracy"] == pytest.approx(row["val_accuracy"])
     assert (found["n"], found["split"]) == (row["n_val"], "val")
 
+    assert run(command("evaluate", out, "--split", "train", "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n"], found["split"]) == (row["n_train"], "train")
+
     image = next((photos / "bee").iterdir())
     assert run(command("predict", out, image, "--top", 2, "--json")) == 0
     (answer,) = json.loads(capsys.readouterr().out)["images"]
@@ -114,6 +118,51 @@ def test_fit_says_which_settings_nothing_reads(
     assert run(fit) == 0
     line = f"{method} trains nothing: it does not read epochs, lr\n"
     assert (line in capsys.readouterr().err) == said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--epochs", "1.5"], "--epochs: must be a whole number, got '1.5'"),
+        (["--seed", "0.5"], "--seed: must be a whole number"),
+        (["--epochs", "3", "--set", "steps=5"], "epochs and steps both say how long"),
+        (["--method", "pad+ilm@steps"], "nothing says how many. Give --set steps=N"),
+        (["digits"], "fit takes no 'digits'"),
+    ],
+)
+def test_what_fit_cannot_mean_is_refused(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(["fit", "--target", "digits", *words, "--out", str(out)]) == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_folder_of_the_user_s_is_not_written_into(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(photos.rglob("*"))
+    training = command("train-source", "--target", "digits", "--network", "cnn-1", "--width", 2)
+    grid = command("bench", "run", "--target", "digits", "--source", "embedded")
+    for words, what in ((training, "training of a source"), (grid, "grid")):
+        assert run([*words, "--out", str(photos)]) == 2
+        assert f"is not empty and holds no {what}" in capsys.readouterr().err
+    assert sorted(photos.rglob("*")) == before
+
+
+def test_a_target_that_moved_is_named_by_target(
+    source: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved, out = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "run"
+    assert run(command("fit", "--target", moved, "--source", source, "--method", "none+flm",
+                       "--out", out, "--quiet")) == 0  # fmt: skip
+    there = moved.rename(tmp_path / "there")
+    assert run(command("evaluate", out)) == 2
+    assert "--target names where it is now" in capsys.readouterr().err
+    assert run(command("evaluate", out, "--target", there)) == 0
+    assert run(command("export", out, "--to", "pt2", "--out", tmp_path)) == 2
+    assert "is a directory. Give a file" in capsys.readouterr().err
 
 
 def test_other_settings_in_a_used_directory_need_overwrite(
@@ -197,7 +246,7 @@ def test_fit_takes_one_of_several_trainings_of_a_source(
     words = command("fit", "--source", tmp_path / "mine", "--target", photos, "--method", "none+ilm",
                     "--out", tmp_path / "run", "--json", "--quiet")  # fmt: skip
     assert run(words) == 2
-    assert "Choose a source seed" in capsys.readouterr().err
+    assert "Choose one (--source-seed)" in capsys.readouterr().err
     assert run([*words, "--source-seed", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["source"].endswith("seed-1")
 

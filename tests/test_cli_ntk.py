@@ -89,7 +89,7 @@ def test_a_calibration_file_makes_the_prediction(
     assert ntk(sources / "seed-0", "--calibration", "c.json") == 0
     out = capsys.readouterr().out
     assert (
-        "predicted accuracy 50.0 %   +- 4.0 points (95 %), calibrated on 24 pairs: from nothing"
+        "predicted accuracy 50.0 %   +- 4.0 points (95 %)\ncalibrated on 24 pairs: from nothing"
         in out
     )
     assert "uncalibrated" not in out
@@ -156,7 +156,7 @@ def test_the_package_s_own_calibration_serves_where_it_has_one(
     monkeypatch.setattr(calibration, "SHIPPED", str(Path("calibrations.json").absolute()))
     assert ntk(sources / "seed-0", "--method", "pad+flm", "--quiet") == 0
     assert (
-        "predicted accuracy 40.0 %   +- 4.0 points (95 %) after 5 epochs on up to 99 images, "
+        "predicted accuracy 40.0 %   +- 4.0 points (95 %) after 5 epochs on up to 99 images\n"
         "calibrated on 9 pairs: from "
     ) in (out := capsys.readouterr().out)
     assert "--epochs 5 --train-pool 10" in out.splitlines()[-1]  # 10 %, so 1, validates

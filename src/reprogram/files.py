@@ -7,14 +7,17 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from reprogram.errors import InputError
+
 __all__ = [
     "disk_full",
     "is_leftover",
+    "refuse_foreign",
     "replacing",
     "sync",
     "write_bytes",
@@ -61,6 +64,24 @@ def is_leftover(path: Path) -> bool:
     (True, False)
     """
     return re.fullmatch(r"\..*\.\d+\.[0-9a-f]{8}\.tmp", path.name) is not None
+
+
+def refuse_foreign(out: Path, own: Iterable[str], what: str) -> None:
+    """Refuse to write into a directory of somebody else's.
+
+    Args:
+        out: Where to write; it may not exist.
+        own: Names, of which one at least is there where the directory is ours.
+        what: A directory of ours holds.
+
+    Raises:
+        InputError: `out` is a file, or holds files and none of ours.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file. Give a directory.")
+    ours = any((out / name).exists() for name in own)
+    if out.is_dir() and not ours and not all(map(is_leftover, out.iterdir())):
+        raise InputError(f"--out {out} is not empty and holds no {what}. Give another directory.")
 
 
 def sync(path: Path) -> None:

@@ -79,6 +79,7 @@ class Method:
         whole_body: Whether a copy of the source is trained too (full fine-tuning).
         first_order: Whether the model is replaced by its linearisation at its state 0.
         variant_of: The method whose initial values it has, where that is another one.
+        by_steps: Whether its settings must say how many steps it trains.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Method:
     whole_body: bool = False
     first_order: bool = False
     variant_of: str | None = None
+    by_steps: bool = False
 
     @property
     def is_trained(self) -> bool:
@@ -115,6 +117,11 @@ class Method:
             raise InputError(
                 f"margin={chosen.margin} is that of random crops, and augment={chosen.augment!r} "
                 "makes none. Set augment to crop-flip, or leave margin out."
+            )
+        if self.by_steps and chosen.steps is None:
+            raise InputError(
+                f"{self.name} trains as many steps at every data size, and nothing says how many. "
+                "Give --set steps=N, or take a grid such as configs/data_size.py."
             )
         if self.first_order:
             chosen = _as_written(self.name, chosen)
@@ -191,6 +198,7 @@ class Variant(NamedTuple):
     does: str
     first_order: bool = False
     own_start: bool = False
+    by_steps: bool = False
 
 
 SMALL_SET = 10_000
@@ -376,7 +384,10 @@ VARIANTS: dict[str, Variant] = {
     "refit": Variant({"final_refit": True}, "the mapping is fitted once more after training"),
     "linearized": Variant({}, "the model's first order at its start is trained", first_order=True),
     "steps": Variant(
-        {}, "as many optimiser steps at every data size: a grid's control", own_start=True
+        {},
+        "as many optimiser steps at every data size: a grid's control",
+        own_start=True,
+        by_steps=True,
     ),
 }
 
@@ -411,4 +422,5 @@ def get_method(name: str) -> Method:
         settings=method.settings.updated(chosen.settings),
         first_order=chosen.first_order,
         variant_of=None if chosen.own_start else base,
+        by_steps=chosen.by_steps,
     )

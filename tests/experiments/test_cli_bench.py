@@ -85,6 +85,21 @@ def test_rows_hold_what_a_reader_asks_for(small: Small) -> None:
     assert wanted <= set(row)
 
 
+def test_a_grid_of_which_nothing_could_be_run_says_why(
+    small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", "run", "--source", small.source, "--target", small.target]
+    words += ["--methods", "pad+ilm", "--out", str(small.out), "--executor", "inline"]
+    assert run([*words, "--set", "size=64"]) == 1
+    text = capsys.readouterr().out
+    assert "1 skipped" in text and "  skipped: " in text and "bench report" not in text
+    assert run([*words, "--set", "patch=8"]) == 2
+    assert "none of pad+ilm has a patch" in capsys.readouterr().err
+    assert run([*words, "--seeds", "0,0"]) == 2
+    assert "holds a cell twice: " in (said := capsys.readouterr().err)
+    assert "pad+ilm 100% seed 0. Every" in said
+
+
 def test_failed_cells_exit_1_and_retry_mends_them(
     small: Small, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,11 +61,11 @@ def test_label_noise_leaves_the_test_labels() -> None:
 
 
 def test_images_held_out_of_noisy_labels_are_those_that_validated() -> None:
-    from reprogram.cli.fit import held_out
+    from reprogram.cli.fit import its_images
 
     cell = replace(CELL, noise=Noise("symmetric", 5, "train"), val_share=0.3)
     result = run_cell(cell, source=tiny_source(), task=tiny_task())
-    found = evaluate(result.model, held_out(result.model, tiny_task()))
+    found = evaluate(result.model, its_images(result.model, tiny_task(), "val"))
     assert found.n == result.row["n_val"]
     assert found.accuracy == pytest.approx(result.row["val_accuracy"])
 
@@ -95,7 +95,7 @@ def test_source_seed_chooses_a_training(small: Small, tmp_path: Path) -> None:
         shutil.copytree(small.source, home / f"seed-{seed}")
     cell = Cell(str(home), small.target, "none+ilm", settings=Settings(epochs=1))
     assert run_cell(replace(cell, source_seed=1)).row["source_seed"] == 1
-    with pytest.raises(InputError, match="Choose a source seed"):
+    with pytest.raises(InputError, match="Choose one .--source-seed"):
         run_cell(cell)
     with pytest.raises(InputError, match="no training with seed 7"):
         run_cell(replace(cell, source_seed=7))

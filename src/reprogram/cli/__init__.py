@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from reprogram import __version__
 from reprogram.allocator import keep_large_blocks
@@ -58,9 +58,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except MissingArgumentError as error:
         return error_line(missing(error), code=2)
+    except UnusedCliTokensError as error:
+        verb = " ".join(error.command_chain or ())
+        words = " ".join(map(repr, error.unused_tokens or ()))
+        return error_line(f"{verb} takes no {words}. `reprogram {verb} --help` shows all.", code=2)
     except CycloptsError as error:
         # An InputError raised while a value is converted is the cause that the user should read.
-        return error_line(str(error.__cause__ or error), code=2)
+        told = error.__cause__ if isinstance(error.__cause__, InputError) else error
+        return error_line(str(told), code=2)
     except InputError as error:
         return error_line(str(error), code=2)
     except KeyboardInterrupt as stop:

@@ -289,6 +289,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 MAX_TABLES = 4  # printed; all of them are on the page
+MAX_REASONS = 4
 
 
 def _run_with_fits(
@@ -337,15 +338,21 @@ def _run(
 
 def _finish(store: ResultStore, end: GridProgress, place: Place) -> int:
     """The closing line and the exit code."""
+    from reprogram.experiments.bench import status_of
+
     found = end.to_dict()
     out = store.directory
-    text = [counts_line(found), f"kept in {out}   next: reprogram bench report {out}"]
-    if end.counts["failed"]:
-        text.insert(
-            1, f"reprogram bench status {out} says why; reprogram bench retry {out} tries again"
+    text = [counts_line(found)]
+    if end.counts["failed"] or end.counts["skipped"]:
+        reasons = dict.fromkeys(
+            f"  {b['status']}: {b['reason']}" for b in status_of(store)["broken"]
         )
-    result(found | {"out": str(out)}, "\n".join(text), place.json)
-    return 1 if end.counts["failed"] else 0
+        text += [*list(reasons)[:MAX_REASONS], f"reprogram bench status {out} says it of each cell"]
+    if end.counts["failed"]:
+        text.append(f"reprogram bench retry {out} tries again")
+    then = f"   next: reprogram bench report {out}" if end.counts["done"] else ""
+    result(found | {"out": str(out)}, "\n".join([*text, f"kept in {out}{then}"]), place.json)
+    return 1 if end.counts["failed"] or not end.counts["done"] else 0
 
 
 def _command() -> str:

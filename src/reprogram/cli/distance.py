@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reprogram.cli.lists import aligned
-from reprogram.cli.options import Common, Shared, open_source, open_target
+from reprogram.cli.options import Common, Shared, Whole, open_source, open_target
 from reprogram.cli.output import note, result
 from reprogram.errors import InputError, unknown
 
@@ -25,11 +25,11 @@ def distance(
     second: str | None = None,
     results: Path | None = None,
     features: str = "embedded",
-    images: int = 2000,
+    images: Whole = 2000,
     split: Literal["train", "val", "test"] = "train",
     metrics: str | None = None,
-    replicates: int = 50,
-    seed: int = 0,
+    replicates: Whole = 50,
+    seed: Whole = 0,
     common: Shared = Common(),  # noqa: B008
 ) -> None:
     """How far apart data sets are, on features of a frozen source, with 95 % intervals.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from reprogram.cli.options import Whole
 from reprogram.cli.output import result
 from reprogram.errors import InputError
 
@@ -15,7 +16,7 @@ def doctor(
     *,
     engine: bool = False,
     source: str | None = None,
-    size: int | None = None,
+    size: Whole | None = None,
     weights: Path | None = None,
     download: bool = False,
     json: bool = False,

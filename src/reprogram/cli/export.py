@@ -8,6 +8,7 @@ from typing import Literal
 from reprogram.cli.fit import open_model
 from reprogram.cli.options import Common, Shared
 from reprogram.cli.output import result
+from reprogram.errors import InputError
 
 __all__ = ["export"]
 
@@ -30,8 +31,10 @@ def export(
     """
     from reprogram.export import export as write
 
-    model = open_model(directory, source, common)
     path = out or directory / f"model.{to}"
+    if path.is_dir():
+        raise InputError(f"--out {path} is a directory. Give a file.")
+    model = open_model(directory, source, common)
     difference = write(model, path, to)
     side = model.input_transform.image_size
     text = (

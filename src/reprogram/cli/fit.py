@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from reprogram.cli.options import (
     Common,
     Shared,
+    Whole,
     bytes_of,
     chosen_settings,
     open_source,
@@ -47,13 +48,13 @@ def fit(
     source: str = "embedded",
     method: str = "pad+ilm",
     fraction: float = 1.0,
-    epochs: int | None = None,
-    batch_size: int | None = None,
+    epochs: Whole | None = None,
+    batch_size: Whole | None = None,
     lr: float | None = None,
-    seed: int = 0,
-    source_seed: int | None = None,
+    seed: Whole = 0,
+    source_seed: Whole | None = None,
     val_share: float = 0.1,
-    train_pool: int | None = None,
+    train_pool: Whole | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
     track_test: bool = False,
     precision: Literal["float32", "bf16"] | None = None,
@@ -195,31 +196,31 @@ def evaluate(
     Args:
         directory: What `reprogram fit` wrote.
         target: As for fit; by default the target it was fitted to.
-        split: test, train, or val: the set's own validation split, else the images that
-            validation held in the run.
+        split: test; train, of the target of the run the images that it trained on; or val, the
+            set's own validation split, else the images that validation held in the run.
         source: Where the source lies now, if it moved.
     """
     from reprogram.environment import resolve_device
     from reprogram.evaluation import evaluate as score
 
     model = open_model(directory, source, common).to(resolve_device(common.device))
-    target = target or target_of(directory, model)
-    task = open_target(target, common)
-    cut = split == "val" and not task.has("val")
+    task, target = open_its_target(target, directory, model, common)
+    own = task.name == model.record["target"] and not _has_changed(model, task)
+    cut = (split == "train" and own) or (split == "val" and not task.has("val"))
     if not cut and task.name == model.record["target"] and _has_changed(model, task):
         note(
             f"the images of {task.name} are not those that the model was fitted to: the {split} split "
             "may hold others, and where it is cut from one folder, training images",
             common.quiet,
         )
-    images = held_out(model, task) if cut else task.split(split)
+    images = its_images(model, task, split) if cut else task.split(split)
     found = replace(score(model, images), split=split)
     document = found.to_dict() | {"model": str(directory), "target": target}
     result(document, f"{directory}   {found}", common.json)
 
 
-def held_out(model: Reprogrammed, task: TargetTask) -> Split:
-    """The validation images that a model's run cut from the training split."""
+def its_images(model: Reprogrammed, task: TargetTask, split: str) -> Split:
+    """The images that a model's run trained on, or the validation images that it cut from them."""
     from reprogram.data.noise import Noise, noisy
     from reprogram.experiments import trial_images
 
@@ -234,7 +235,11 @@ def held_out(model: Reprogrammed, task: TargetTask) -> Split:
     then = copy.copy(task)
     then.name = run["target"]  # splits, and what noise draws, go by the name that it had then
     then = noisy(then, Noise.parse(run.get("noise") or "clean"))
-    _, name, index = trial_images(then, run["data_fraction"], run["seed"], share, run["train_pool"])
+    train, name, index = trial_images(
+        then, run["data_fraction"], run["seed"], share, run["train_pool"]
+    )
+    if split == "train":
+        return then.train.subset(train)
     if not len(index):
         raise InputError(
             f"the run had no validation images (val_share {share:g}). Use --split test or train."
@@ -254,7 +259,7 @@ def predict(
     /,
     *,
     source: str | None = None,
-    top: int = 1,
+    top: Whole = 1,
     common: Shared = Common(),  # noqa: B008
 ) -> None:
     """Name the class of image files, with its probability.
@@ -306,17 +311,27 @@ def show(
     model = open_model(directory, source, common)
     if (directory / "result.json").exists():
         model.record = recorded_row(directory)
-    task = open_target(target or target_of(directory, model), common)
+    task, _ = open_its_target(target, directory, model, common)
     path = draw_model(model, task, out or directory / "show.png")
     result({"picture": str(path)}, f"picture {path}", common.json)
 
 
-def target_of(directory: Path, model: Reprogrammed) -> str:
-    """What loads the target again that a model was fitted to."""
+def open_its_target(
+    target: str | None, directory: Path, model: Reprogrammed, common: Common
+) -> tuple[TargetTask, str]:
+    """The target that is named, else the one that a model was fitted to; and its name."""
     from reprogram.experiments import recorded_target
 
+    if target is not None:
+        return open_target(target, common), target
     assert model.record is not None
-    return recorded_target(directory) or str(model.record["target"])
+    recorded = recorded_target(directory) or str(model.record["target"])
+    try:
+        return open_target(recorded, common), recorded
+    except InputError as error:
+        raise InputError(
+            f"{error} So the run recorded its target; --target names where it is now."
+        ) from error
 
 
 def open_model(directory: Path, source: str | None, common: Common) -> Any:

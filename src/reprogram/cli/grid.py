@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from reprogram.cli.options import bytes_of, chosen_settings, list_of
+from reprogram.cli.options import Whole, bytes_of, chosen_settings, list_of
 from reprogram.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ class Grid:
     fractions: str = "1.0"
     seeds: str = "0"
     noises: str = "clean"
-    epochs: int | None = None
-    train_pool: int | None = None
-    test_pool: int | None = None
+    epochs: Whole | None = None
+    train_pool: Whole | None = None
+    test_pool: Whole | None = None
     val_share: float = 0.1
     set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = ()
 
@@ -76,8 +76,8 @@ class Place:
     """
 
     executor: Literal["inline", "process", "ray", "slurm"] = "process"
-    workers: int | None = None
-    threads: int = 1
+    workers: Whole | None = None
+    threads: Whole = 1
     data_root: Path | None = None
     download: bool = False
     device: str = "auto"
@@ -110,10 +110,12 @@ def cells_for(config: Path | None, grid: Grid) -> list[Cell]:
             "nothing to run: give a config such as configs/data_size.py, or --source and --target."
         )
     settings = chosen_settings(grid.set_, epochs=grid.epochs)
+    methods = list_of(grid.methods)
+    _refuse_unread(settings, methods)
     return product(
         sources=list_of(grid.source),
         targets=list_of(grid.target),
-        methods=list_of(grid.methods),
+        methods=methods,
         fractions=[_number(text, float, "--fractions") for text in list_of(grid.fractions)],
         seeds=[_number(text, int, "--seeds") for text in list_of(grid.seeds)],
         noises=[Noise.parse(text) for text in list_of(grid.noises)],
@@ -122,6 +124,18 @@ def cells_for(config: Path | None, grid: Grid) -> list[Cell]:
         test_pool=grid.test_pool,
         val_share=grid.val_share,
     )
+
+
+def _refuse_unread(settings: dict[str, Any], methods: list[str]) -> None:
+    """Refuse a setting that would change nothing in the whole grid."""
+    from reprogram.methods import OPTIONS, get_method
+
+    read = {name for method in methods for name in get_method(method).settings_read(settings)}
+    for name in settings.keys() - read:
+        raise InputError(
+            f"--set {name}={settings[name]}: none of {', '.join(methods)} has a {name}. "
+            f"It belongs to {', '.join(OPTIONS[name])}."
+        )
 
 
 def _number(text: str, kind: Callable[[str], Any], option: str) -> Any:

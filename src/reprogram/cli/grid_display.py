@@ -106,6 +106,8 @@ def cell_count(n: int) -> str:
 
 def status_lines(found: dict[str, Any]) -> list[str]:
     """How a grid stands: its counts, what runs, what went wrong and why."""
+    from reprogram.experiments import Cell
+
     lines = [counts_line(found)]
     if found["active"]:
         left, heard = found["seconds_left"], found["time"]
@@ -116,7 +118,8 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         )
         lines += [f"  {_job_line(job)}" for job in found["running"]]
     return lines + [
-        f"  {b['status']}: {_cell_words(b['cell'])}: {b['reason']}" for b in found["broken"]
+        f"  {b['status']}: {Cell.from_dict(b['cell']).words}: {b['reason']}"
+        for b in found["broken"]
     ]
 
 
@@ -132,14 +135,6 @@ def _job_line(job: dict[str, Any]) -> str:
         f"  epoch {job['epoch']}/{job['epochs']}  loss {job['loss']:.2f}" if "epoch" in job else ""
     )
     return job["job"] + epoch
-
-
-def _cell_words(cell: dict[str, Any]) -> str:
-    noise = "" if cell["noise"] == "clean" else f" {cell['noise']}"
-    size = f"{100 * cell['data_fraction']:g}%"
-    return (
-        f"{cell['source']} -> {cell['target']} {cell['method']} {size} seed {cell['seed']}{noise}"
-    )
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from reprogram.cli.options import Common, Shared, bytes_of, open_source, open_target
+from reprogram.cli.options import Common, Shared, Whole, bytes_of, open_source, open_target
 from reprogram.cli.output import note, result
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ def ntk(
     *,
     target: str,
     source: str = "embedded",
-    source_seed: int | None = None,
+    source_seed: Whole | None = None,
     method: str = "full+ilm",
-    images: int = 200,
-    mapping_images: int = 512,
-    seed: int = 0,
-    train_pool: int | None = None,
+    images: Whole = 200,
+    mapping_images: Whole = 512,
+    seed: Whole = 0,
+    train_pool: Whole | None = None,
     val_share: float = 0.1,
     kind: Literal["auto", "full", "trace", "pseudo"] = "auto",
     rows: Literal["auto", "sensitivities", "jacobian"] = "auto",
@@ -96,6 +96,10 @@ def ntk(
             max_memory=bytes_of(common.max_memory),
             on_progress=lambda done, of: progress.update(steps, completed=done, total=of),
         )  # fmt: skip
+    if found.images < images:
+        note(f"{task.name} has {found.images:,} images for the kernel, half of its own", quiet)
+    if kind == "auto" and found.kernel.kind != "full":
+        note(f"the full kernel is too large: the {found.kernel.kind} kernel takes its place", quiet)
     if fit and (other := fit.mismatch(method, found.images, found.mapping_images)):
         note(
             f"{task.name} has too few images for the calibration, which was made for {other}", quiet
@@ -159,7 +163,7 @@ def _draw(found: Forecast, pair: str, by_trace: bool, path: Path) -> None:
     line = SpectrumLine(
         spectrum.eigenvalues.numpy(), spectrum.noise_floor, None if share is None else share.numpy()
     )
-    title = f"{pair}   {found.method}\n{spectrum.kind} kernel of {found.images:,} images"
+    title = f"{pair}   {found.method}\n{found.kernel.kind} kernel of {found.images:,} images"
     save(spectrum_picture({found.method: line}, by_trace=by_trace, title=title), path)
 
 
@@ -170,26 +174,28 @@ def _text(
     error = 100 * found.sampling_error
     if fit is None:
         prediction = (
-            f"leave-one-out accuracy {100 * found.accuracy:.1f} %   uncalibrated: how far training "
-            f"ends from it is not known (other images would move it by some {error:.1f} points). "
-            f"No calibration of {found.method} on {found.images:,} and {found.mapping_images:,} "
-            f"images is known: reprogram ntk-study makes one, --calibration takes it"
+            f"leave-one-out accuracy {100 * found.accuracy:.1f} % (other images would move it by some "
+            f"{error:.1f} points)\nuncalibrated: how far training ends from it is not known\n"
+            f"no calibration of {found.method} on {found.images:,} and {found.mapping_images:,} images: "
+            "reprogram ntk-study makes one,\n--calibration takes it"
         )
     else:
         prediction = (
             f"predicted accuracy {100 * fit.accuracy(found.parts()):.1f} %   "
             f"+- {100 * fit.error:.1f} points (95 %)"
-            f"{f' after {fit.training}' if fit.training else ''}, calibrated on {fit.pairs:,} pairs: "
-            f"from {' and '.join(fit.weighed) or 'nothing but their mean'}"
+            f"{f' after {fit.training}' if fit.training else ''}\n"
+            f"calibrated on {fit.pairs:,} pairs: from "
+            f"{' and '.join(fit.weighed) or 'nothing but their mean'}"
         )
     lines = [
         str(found.spectrum),
-        f"  rows by {found.kernel.rows}, {found.kernel.route} route; forecast {found.seconds:.1f} s, "
-        f"with spectrum and picture {seconds:.1f} s",
+        f"  {found.kernel.kind} kernel of {found.images:,} images, rows by {found.kernel.rows}, "
+        f"{found.kernel.route} route",
+        f"  forecast {found.seconds:.1f} s, with spectrum and picture {seconds:.1f} s",
         "",
-        f"unprompted {100 * found.unprompted:.1f} %   untrained prompt {100 * found.start:.1f} %   "
-        f"kernel {100 * found.accuracy:.1f} %   linear probe {100 * found.probe:.1f} %   "
-        f"nearest centroid {100 * found.centroid:.1f} %   "
+        f"unprompted {100 * found.unprompted:.1f} %   untrained {100 * found.start:.1f} %   "
+        f"kernel {100 * found.accuracy:.1f} %",
+        f"linear probe {100 * found.probe:.1f} %   nearest centroid {100 * found.centroid:.1f} %   "
         f"(mapping fitted on {found.mapping_images:,} other images)",
         prediction,
         f"picture {picture}   next: {next_command}",

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reprogram.cli.options import Common, Shared
+from reprogram.cli.options import Common, Shared, Whole
 from reprogram.cli.output import note, result
 from reprogram.cli.trainings import measured, open_trainings
 from reprogram.errors import InputError
@@ -21,8 +21,8 @@ def ntk_depth(
     /,
     *,
     out: Path,
-    images: int = 128,
-    threads: int = 1,
+    images: Whole = 128,
+    threads: Whole = 1,
     common: Shared = Common(),  # noqa: B008
 ) -> None:
     """The NTK paper's experiment reported: depth, source accuracy and spectrum against target accuracy.

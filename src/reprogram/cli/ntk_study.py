@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reprogram.cli.options import Common, Shared
+from reprogram.cli.options import Common, Shared, Whole
 from reprogram.cli.output import note, result
 from reprogram.cli.trainings import measured, open_trainings
 
@@ -21,9 +21,9 @@ def ntk_study(
     /,
     *,
     out: Path,
-    images: int = 200,
-    mapping_images: int = 512,
-    threads: int = 1,
+    images: Whole = 200,
+    mapping_images: Whole = 512,
+    threads: Whole = 1,
     common: Shared = Common(),  # noqa: B008
 ) -> None:
     """Predictions before training against what training reached: which predictor wins, and by how much.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from reprogram.errors import InputError
 
@@ -17,8 +18,20 @@ if TYPE_CHECKING:
     from reprogram.engine import FeatureStore
     from reprogram.sources import Source
 
-__all__ = ["Common", "Shared", "bytes_of", "chosen_settings", "list_of"]
+__all__ = ["Common", "Shared", "Whole", "bytes_of", "chosen_settings", "list_of"]
 __all__ += ["open_source", "open_store", "open_target"]
+
+
+def whole_number(_: type, tokens: Sequence[Token]) -> int:
+    """A count as it was typed; cyclopts would round 1.5."""
+    (token,) = tokens
+    try:
+        return int(token.value)
+    except ValueError:
+        raise ValueError(f"must be a whole number, got {token.value!r}.") from None
+
+
+Whole = Annotated[int, Parameter(converter=whole_number)]
 
 
 @dataclass
@@ -127,4 +140,6 @@ def chosen_settings(set_: tuple[str, ...], **options: Any) -> dict[str, Any]:
             f"--set {name}={chosen[name]} and --{name.replace('_', '-')} {given[name]} are one "
             "setting. Give it once."
         )
+    if {"epochs", "steps"} <= (chosen | given).keys():
+        raise InputError("epochs and steps both say how long to train. Give one of them.")
     return chosen | given

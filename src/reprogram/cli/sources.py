@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from reprogram.cli.options import Common, Shared, bytes_of, open_source, open_target, set_up
+from reprogram.cli.options import Common, Shared, Whole, bytes_of, open_source, open_target, set_up
 from reprogram.cli.output import note, result
 from reprogram.errors import InputError
 
@@ -26,23 +26,23 @@ def train_source(
     architecture: Annotated[
         str, Parameter(name=("--architecture", "--network"))
     ] = "cifar_resnet20",
-    width: int | None = None,
+    width: Whole | None = None,
     extractor: str | None = None,
-    epochs: int | None = None,
-    batch_size: int = 128,
+    epochs: Whole | None = None,
+    batch_size: Whole = 128,
     lr: float | None = None,
     weight_decay: float | None = None,
     optimizer: Literal["sgd", "adam"] | None = None,
     schedule: Literal["one-cycle", "constant"] | None = None,
     loss: Literal["ce", "mse"] = "ce",
     val_share: float | None = None,
-    patience: int | None = None,
+    patience: Whole | None = None,
     augment: Literal["crop-flip", "crop", "none"] | None = None,
     precision: Literal["float32", "bf16"] = "float32",
-    seed: int = 0,
-    image_size: int | None = None,
-    train_pool: int | None = None,
-    test_pool: int | None = None,
+    seed: Whole = 0,
+    image_size: Whole | None = None,
+    train_pool: Whole | None = None,
+    test_pool: Whole | None = None,
     half: bool = False,
     overwrite: bool = False,
     common: Shared = Common(),  # noqa: B008
@@ -150,7 +150,7 @@ def evaluate_source(
     /,
     *,
     target: str | None = None,
-    source_seed: int | None = None,
+    source_seed: Whole | None = None,
     split: Literal["test", "val", "train"] = "test",
     common: Shared = Common(),  # noqa: B008
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -58,8 +59,19 @@ class Cell:
         for name in ("train_pool", "test_pool"):
             if (count := getattr(self, name)) is not None and count < 1:
                 raise InputError(f"{name} must be at least 1 image, got {count}.")
+        try:
+            object.__setattr__(self, "seed", operator.index(self.seed))
+        except TypeError:
+            raise InputError(f"seed must be a whole number, got {self.seed!r}.") from None
         for name in ("data_fraction", "val_share"):  # 1 and 1.0 are one cell, with one key
             object.__setattr__(self, name, float(getattr(self, name)))
+
+    @property
+    def words(self) -> str:
+        """What tells it from the others of an ordinary grid, on one line."""
+        noise = f" {self.noise}" if self.noise else ""
+        size = f"{100 * self.data_fraction:g}%"
+        return f"{self.source} -> {self.target} {self.method} {size} seed {self.seed}{noise}"
 
     @property
     def fit(self) -> Cell:

@@ -18,7 +18,7 @@ from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.run import identity_of, run_cell
 from reprogram.experiments.work import with_training_seconds
-from reprogram.files import is_leftover, write_json
+from reprogram.files import refuse_foreign, write_json
 from reprogram.model import Reprogrammed
 from reprogram.sources import Source
 
@@ -141,8 +141,7 @@ def _finished(out: Path, source: Source, device: str) -> Reprogrammed:
 
 
 def _check_free(out: Path, identity: str, cell: Cell) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file. Give a directory.")
+    refuse_foreign(out, ("run.json",), "run")
     run_file = out / "run.json"
     if run_file.exists():
         try:
@@ -155,8 +154,6 @@ def _check_free(out: Path, identity: str, cell: Cell) -> None:
                 f"{out} holds another run: {differs}. "
                 "Name another directory by --out, or replace it by --overwrite."
             )
-    elif out.is_dir() and not all(map(is_leftover, out.iterdir())):
-        raise InputError(f"--out {out} is not empty and holds no run. Give another directory.")
 
 
 def _differences(recorded: dict[str, Any], cell: Cell) -> str:

@@ -17,7 +17,7 @@ from reprogram.experiments.cell import Cell
 from reprogram.experiments.jobs import Context, cell_source, cell_task
 from reprogram.experiments.results import COMMAND_LINE, Entry
 from reprogram.experiments.run import identity_of
-from reprogram.methods import OPTIONS, get_method
+from reprogram.methods import get_method
 from reprogram.settings import Settings
 
 __all__ = [
@@ -48,6 +48,8 @@ def read_config(path: Path) -> list[Cell]:
     _published.clear()
     try:
         spec.loader.exec_module(module)
+        if not callable(getattr(module, "grid", None)):
+            raise InputError(f"config {path} has no grid(). It needs grid() -> list[Cell].")
         cells = module.grid()
     except InputError:
         raise
@@ -86,7 +88,7 @@ def product(
         common: Other fields of every cell, such as `train_pool`.
 
     Raises:
-        InputError: No method reads one of the settings, or seeds and source seeds do not pair up.
+        InputError: Seeds and source seeds do not pair up.
     """
     if len(source_seeds) == 1:
         source_seeds = list(source_seeds) * len(seeds)
@@ -95,7 +97,6 @@ def product(
             f"source_seeds has {len(source_seeds)} entries for {len(seeds)} seeds: give one for all "
             "or one a seed."
         )
-    _refuse_unread(settings or {}, methods)
     cells = []
     trials = list(zip(seeds, source_seeds, strict=True))
     places = itertools.product(trials, sources, targets, noises, methods, fractions)
@@ -116,16 +117,6 @@ def settings_with(method: str, changes: Mapping[str, Any]) -> Settings:
     """A method's published settings with those changes that it reads."""
     known = get_method(method)
     return known.settings.updated(known.settings_read(dict(changes)))
-
-
-def _refuse_unread(settings: Mapping[str, Any], methods: Sequence[str]) -> None:
-    """Refuse a setting that would change nothing in the whole grid."""
-    read = {name for m in methods for name in get_method(m).settings_read(dict(settings))}
-    for name in settings.keys() - read:
-        raise InputError(
-            f"--set {name}={settings[name]}: none of {', '.join(methods)} has a {name}. "
-            f"It belongs to {', '.join(OPTIONS[name])}."
-        )
 
 
 RATE_FIELDS = ("lr", "lr_mask", "lr_linear", "lr_mapping")
@@ -227,7 +218,7 @@ def entries_of(cells: Iterable[Cell], context: Context, origin: str = COMMAND_LI
                 "same images. Rename one: the name is what rows and splits go by."
             )
         if key in entries:
-            raise InputError(f"the grid holds a cell twice: {cell}. Every cell is run once.")
+            raise InputError(f"the grid holds a cell twice: {cell.words}. Every cell is run once.")
         entries[key] = Entry(key, fit, cell, task.name, origin)
     return list(entries.values())
 

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from reprogram.errors import InputError
 from reprogram.experiments.cell import Cell
 from reprogram.experiments.work import with_training_seconds
-from reprogram.files import sync, write_json, write_text
+from reprogram.files import refuse_foreign, sync, write_json, write_text
 
 __all__ = ["Entry", "ResultStore"]
 
@@ -112,8 +112,7 @@ class ResultStore:
             lock.release()
 
     def _make(self) -> None:
-        if self.directory.exists() and not self.directory.is_dir():
-            raise InputError(f"--out {self.directory} is a file. Give a directory.")
+        refuse_foreign(self.directory, ("grid.json", ".lock", "rates.json", "tune"), "grid")
         self.directory.mkdir(parents=True, exist_ok=True)
         if not (self.directory / ".gitignore").exists():
             write_text(self.directory / ".gitignore", _IGNORED)

@@ -19,6 +19,7 @@ from reprogram.data import Split, TargetTask
 from reprogram.errors import InputError
 from reprogram.evaluation import first_names, in_batches
 from reprogram.experiments import trial_images, with_test_pool
+from reprogram.files import refuse_foreign
 from reprogram.source_training.loop import LabelledImages, Recipe, train_network
 from reprogram.sources import (
     Extractor,
@@ -31,6 +32,7 @@ from reprogram.sources import (
     training_record,
     write_source_directory,
 )
+from reprogram.sources.architectures import find_architecture
 from reprogram.sources.depth import DEPTH_NETWORKS, depth_arguments
 from reprogram.training import score
 
@@ -88,8 +90,7 @@ def train_source(
     size = image_size or (extractor.image_size if extractor else 32)
     # A set without test images is refused now, not after the training.
     test = with_test_pool(task, test_pool).test
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file. Give a directory.")
+    refuse_foreign(out, ("config.json", "checkpoint.pt"), "training of a source")
     if size < 8:
         raise InputError(f"image_size must be at least 8 pixels, got {size}.")
     model_args = _model_args(recipe, width, size, extractor)
@@ -152,6 +153,7 @@ def _model_args(
 ) -> dict[str, Any]:
     """The arguments of the trained network: those of a depth network, {} for any other."""
     if recipe.architecture not in DEPTH_NETWORKS:
+        find_architecture(recipe.architecture)  # an unknown one is told first
         for name, value in (("width", width), ("extractor", extractor)):
             if value is not None:
                 raise InputError(

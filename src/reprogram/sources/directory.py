@@ -85,8 +85,8 @@ def resolve_seeded(spec: str, source_seed: int | None) -> str:
     listed = ", ".join(map(str, seeds)) or "none"
     if source_seed is None:
         raise InputError(
-            f"source {spec!r} was trained with seeds {listed}. Choose a source seed, or name one of "
-            f"them: {spec}/seed-{seeds[0]}."
+            f"source {spec!r} was trained with seeds {listed}. Choose one (--source-seed), or "
+            f"name it: {spec}/seed-{seeds[0]}."
         )
     if not seeds:
         raise InputError(

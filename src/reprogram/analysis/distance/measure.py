@@ -77,7 +77,7 @@ DISTANCES: dict[str, Distance] = {
     "otdd": Distance(lambda first, second: otdd(*first, *second),
         "optimal transport of images and labels", "Alvarez-Melis and Fusi 2020"),
     "proxy-a": Distance(_of_features(proxy_a),
-        "2 (1 - 2 error) of a linear classifier, 0 to 2", "Ben-David et al. 2007"),
+        "2 (1 - 2 error) of a linear classifier, about 0 to 2", "Ben-David et al. 2007"),
 }  # fmt: skip
 
 
