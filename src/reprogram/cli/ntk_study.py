@@ -41,6 +41,7 @@ def ntk_study(
         threads: Threads to compute with; those of the trainings keep shares of time comparable.
     """
     from reprogram.analysis.study import StudyRows, evaluate, measure_trial, text, trials_of
+    from reprogram.environment import resolve_device
 
     store, context = open_trainings(results, common, threads)
     trials, missing = trials_of(store)
@@ -50,7 +51,10 @@ def ntk_study(
     note(f"reprogram ntk-study   {len(trials)} trainings, {len(missing)} cells missing", quiet)
     sizes = {"images": images, "mapping_images": mapping_images}
     jobs = [(t.key, t.name, partial(measure_trial, t, context, **sizes)) for t in trials]
-    rows = measured(StudyRows(out / "rows", sizes), jobs, "forecasts", quiet)
+    # What a forecast takes, and whether its kernel is the full one, goes by these.
+    machine = {"threads": threads, "device": resolve_device(common.device).type}
+    kept = StudyRows(out / "rows", {**sizes, **machine, "max_memory": context.max_memory})
+    rows = measured(kept, jobs, "forecasts", quiet)
     found = evaluate(rows)
     _write(found, out)
     document = found.to_dict() | {"missing": len(missing), "out": str(out)}
