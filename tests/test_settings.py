@@ -17,7 +17,6 @@ from reprogram.settings import Settings
         ({"lr": -1.0}, "at least 0"),
         ({"lr": float("nan")}, "at least 0"),
         ({"label_smoothing": 2.0}, r"in \[0, 1\]"),
-        ({"label_smoothing": 1}, "below 1"),
         ({"optimizer": "lion"}, "adam, adamw or sgd"),
         ({"epochs": 2.5}, "whole number"),
         ({"epochs": True}, "whole number"),

@@ -226,3 +226,7 @@ def test_overwrite_goes_on_with_this_training_and_replaces_another(tmp_path: Pat
     with pytest.raises(Killed):
         again(other, die_in_epoch=1)
     assert set(again(other)) == {1}
+    third = Recipe(epochs=1, batch_size=16, lr=0.2)
+    with pytest.raises(Killed):  # before there is a checkpoint
+        again(third, die_in_epoch=0)
+    assert set(again(third)) == {0}

@@ -61,6 +61,7 @@ def fit(
     source = source if isinstance(source, Source) else load_source(source)
     task = task if isinstance(task, TargetTask) else load_target(task)
     chosen = get_method(method).settings.updated(settings)
+    get_method(method).require_steps(chosen.steps)
     cell = Cell(
         source.name, task.name, method, fraction, seed, train_pool, val_share, track_test, chosen
     )

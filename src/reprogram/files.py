@@ -66,22 +66,26 @@ def is_leftover(path: Path) -> bool:
     return re.fullmatch(r"\..*\.\d+\.[0-9a-f]{8}\.tmp", path.name) is not None
 
 
+_BESIDE = {".err", ".log", ".out", ".py", ".sh", ".txt"}
+
+
 def refuse_foreign(out: Path, own: Iterable[str], what: str) -> None:
     """Refuse to write into a directory of somebody else's.
 
     Args:
-        out: Where to write; it may not exist.
-        own: Names, of which one at least is there where the directory is ours.
+        out: Where to write; it may not exist. Hidden files, scripts and logs may lie there.
+        own: Paths, of which one at least is there where the directory is ours.
         what: A directory of ours holds.
 
     Raises:
         InputError: `out` is a file, or holds files and none of ours.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file. Give a directory.")
-    ours = any((out / name).exists() for name in own)
-    if out.is_dir() and not ours and not all(map(is_leftover, out.iterdir())):
-        raise InputError(f"--out {out} is not empty and holds no {what}. Give another directory.")
+        raise InputError(f"{out} is a file. Give a directory.")
+    if not out.is_dir() or any((out / name).exists() for name in own):
+        return
+    if any(p.name[0] != "." and p.suffix not in _BESIDE for p in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no {what}. Give another directory.")
 
 
 def sync(path: Path) -> None:

@@ -118,10 +118,9 @@ class Method:
                 f"margin={chosen.margin} is that of random crops, and augment={chosen.augment!r} "
                 "makes none. Set augment to crop-flip, or leave margin out."
             )
-        if self.by_steps and chosen.steps is None:
+        if chosen.label_smoothing == 1:
             raise InputError(
-                f"{self.name} trains as many steps at every data size, and nothing says how many. "
-                "Give --set steps=N, or take a grid such as configs/data_size.py."
+                "label_smoothing must be below 1, got 1: every label would be the same."
             )
         if self.first_order:
             chosen = _as_written(self.name, chosen)
@@ -133,6 +132,18 @@ class Method:
         return replace(
             chosen, size=size if self.prompt.inset else None, batch_size=batch, margin=margin
         )
+
+    def require_steps(self, steps: int | None) -> None:
+        """Refuse a control by steps that does not know how many.
+
+        Raises:
+            InputError: This is one, and there are none.
+        """
+        if self.by_steps and steps is None:
+            raise InputError(
+                f"{self.name} trains as many steps at every data size, and nothing says how many. "
+                "Give --set steps=N, or take a grid such as configs/data_size.py."
+            )
 
     def settings_read(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Those settings that this method looks at."""

@@ -88,10 +88,6 @@ class Settings:
             _check(field.name, value)
             # 1 and 1.0 are one setting, and must be one in the key of a cell.
             object.__setattr__(self, field.name, _canonical(_TYPES[field.name], value))
-        if self.label_smoothing == 1:
-            raise InputError(
-                "label_smoothing must be below 1, got 1: every label would be the same."
-            )
         if self.loss == "mse" and self.label_smoothing:
             raise InputError("label_smoothing needs loss=ce: loss=mse does not read it.")
 

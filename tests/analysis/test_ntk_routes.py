@@ -286,6 +286,11 @@ def test_a_store_that_its_disk_does_not_hold_is_refused(
     with pytest.raises(InputError, match="whose disk has 0.0 MiB to spare"):
         kernel_of(model, x, store=tmp_path / "new")
     assert not (tmp_path / "new").exists()
+    monkeypatch.undo()
+    kernel_of(model, x, store=tmp_path / "new")
+    free.free = 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
+    kernel_of(model, x, store=tmp_path / "new")  # whole: nothing is written
 
 
 def test_half_precision_is_kept_in_files_as_it_is(tmp_path: Path) -> None:

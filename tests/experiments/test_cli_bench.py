@@ -93,6 +93,11 @@ def test_a_grid_of_which_nothing_could_be_run_says_why(
     assert run([*words, "--set", "size=64"]) == 1
     text = capsys.readouterr().out
     assert "1 skipped" in text and "  skipped: " in text and "bench report" not in text
+    assert run([*words, "--set", "size=65"]) == 1  # of its own cell, in the same folder
+    assert capsys.readouterr().out.count("  skipped: ") == 1
+    steps = [word.replace("pad+ilm", "pad+ilm@steps") for word in words]
+    assert run(steps) == 2
+    assert "nothing says how many" in capsys.readouterr().err
     assert run([*words, "--set", "patch=8"]) == 2
     assert "none of pad+ilm has a patch" in capsys.readouterr().err
     assert run([*words, "--seeds", "0,0"]) == 2

@@ -119,7 +119,7 @@ def run(
         warn_of_published_rates()
         store.add(entries, _command())
         end = _run_with_fits(entries, store, place, fits)
-    return _finish(store, end, place)
+    return _finish(store, entries, end, place)
 
 
 @bench_app.command
@@ -145,7 +145,7 @@ def retry(
         store.add(entries, store.command)
         store.discard_broken(entries)
         end = _run_with_fits(entries, store, place, fits)
-    return _finish(store, end, place)
+    return _finish(store, entries, end, place)
 
 
 @bench_app.command
@@ -336,7 +336,7 @@ def _run(
             ) from error
 
 
-def _finish(store: ResultStore, end: GridProgress, place: Place) -> int:
+def _finish(store: ResultStore, entries: list[Entry], end: GridProgress, place: Place) -> int:
     """The closing line and the exit code."""
     from reprogram.experiments.bench import status_of
 
@@ -344,10 +344,12 @@ def _finish(store: ResultStore, end: GridProgress, place: Place) -> int:
     out = store.directory
     text = [counts_line(found)]
     if end.counts["failed"] or end.counts["skipped"]:
-        reasons = dict.fromkeys(
-            f"  {b['status']}: {b['reason']}" for b in status_of(store)["broken"]
-        )
-        text += [*list(reasons)[:MAX_REASONS], f"reprogram bench status {out} says it of each cell"]
+        here = {entry.key for entry in entries}
+        broken = [b for b in status_of(store)["broken"] if b["key"] in here]
+        reasons = list(dict.fromkeys(f"  {b['status']}: {b['reason']}" for b in broken))
+        text += reasons[:MAX_REASONS]
+        more = f", and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
+        text.append(f"reprogram bench status {out} says it of each cell{more}")
     if end.counts["failed"]:
         text.append(f"reprogram bench retry {out} tries again")
     then = f"   next: reprogram bench report {out}" if end.counts["done"] else ""

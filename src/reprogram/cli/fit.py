@@ -111,6 +111,7 @@ def fit(
     )
     chosen = get_method(method)
     settings = chosen.settings.updated(changes)
+    chosen.require_steps(settings.steps)
     task = open_target(target, common)
     body = open_source(resolve_seeded(source, source_seed), common)
     if deterministic:

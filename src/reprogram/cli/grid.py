@@ -98,6 +98,7 @@ def cells_for(config: Path | None, grid: Grid) -> list[Cell]:
     """The cells of a config, or of flags."""
     from reprogram.data.noise import Noise
     from reprogram.experiments.grid import product, read_config
+    from reprogram.methods import get_method
 
     if config is not None:
         if grid != Grid():
@@ -112,6 +113,8 @@ def cells_for(config: Path | None, grid: Grid) -> list[Cell]:
     settings = chosen_settings(grid.set_, epochs=grid.epochs)
     methods = list_of(grid.methods)
     _refuse_unread(settings, methods)
+    for method in methods:
+        get_method(method).require_steps(settings.get("steps"))
     return product(
         sources=list_of(grid.source),
         targets=list_of(grid.target),

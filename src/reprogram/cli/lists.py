@@ -93,9 +93,7 @@ def noises(*, json: bool = False) -> None:
     """Noises of `reprogram bench --noises NAME:SEVERITY@SIDE`, and how strong they are."""
     from reprogram.cli.catalogue import noise_rows
 
-    _show(
-        {"noises": noise_rows()}, json, "noises (NAME:SEVERITY@test, the default, @train or @both)"
-    )
+    _show({"noises": noise_rows()}, json, "noises (NAME:SEVERITY, then @test, @train or @both)")
 
 
 def _show(document: dict[str, list[dict[str, object]]], as_json: bool, title: str) -> None:

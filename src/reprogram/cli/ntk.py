@@ -97,7 +97,9 @@ def ntk(
             on_progress=lambda done, of: progress.update(steps, completed=done, total=of),
         )  # fmt: skip
     if found.images < images:
-        note(f"{task.name} has {found.images:,} images for the kernel, half of its own", quiet)
+        note(
+            f"{found.images:,} images for the kernel, half of those that the trial trains on", quiet
+        )
     if kind == "auto" and found.kernel.kind != "full":
         note(f"the full kernel is too large: the {found.kernel.kind} kernel takes its place", quiet)
     if fit and (other := fit.mismatch(method, found.images, found.mapping_images)):

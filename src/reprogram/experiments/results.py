@@ -112,7 +112,9 @@ class ResultStore:
             lock.release()
 
     def _make(self) -> None:
-        refuse_foreign(self.directory, ("grid.json", ".lock", "rates.json", "tune", "fits"), "grid")
+        refuse_foreign(
+            self.directory, ("grid.json", "cells", "rates.json", "tune/grid.json", ".lock"), "grid"
+        )
         self.directory.mkdir(parents=True, exist_ok=True)
         if not (self.directory / ".gitignore").exists():
             write_text(self.directory / ".gitignore", _IGNORED)

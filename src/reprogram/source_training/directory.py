@@ -121,7 +121,7 @@ def train_source(
         _check_maps(extractor, len(index) + len(val_index), max_memory)
         data = _of_maps(*splits, extractor, device, on_maps)
     if stale:  # nothing is refused any more; what is interrupted from here on is taken up again
-        for name in ("config.json", "checkpoint.pt"):
+        for name in ("config.json", "checkpoint.pt", "model.safetensors", "README.md"):
             (out / name).unlink(missing_ok=True)
     network, progress = train_network(
         lambda: create_network(recipe.architecture, task.num_classes, model_args),

@@ -69,7 +69,7 @@ def build_table(jacobian: Jacobian, x: Tensor, work: Work, scratch: Path) -> Fac
     if work.store is None and missing > work.max_memory:
         _log.info("the Jacobian takes %s and lies in %s", gib(missing), scratch)
         table = FactorTable(len(x), scratch)
-    if table.path is not None:
+    if missing and table.path is not None:
         _require_disk(missing, table.path)
     if first:
         table.append(first)
