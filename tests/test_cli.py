@@ -21,9 +21,6 @@ from PIL import Image
 from reprogram.cli import run
 from reprogram.cli.demo import demo
 from reprogram.cli.fit import fit
-from reprogram.errors import InputError
-from reprogram.experiments.results import ResultStore
-from reprogram.files import refuse_foreign
 from reprogram.methods import BASELINES, METHODS, SMALL_SET, get_method
 from reprogram.settings import Settings
 from reprogram.sources import create_network, write_source_directory
@@ -153,19 +150,6 @@ def test_a_folder_of_the_user_s_is_not_written_into(
         assert run([*words, "--out", str(photos)]) == 2
         assert f"is not empty and holds no {what}" in capsys.readouterr().err
     assert sorted(photos.rglob("*")) == before
-
-
-def test_what_may_lie_beside_results(tmp_path: Path) -> None:
-    for name in (".gitkeep", "train.log", "config.py"):
-        (tmp_path / name).touch()
-    refuse_foreign(tmp_path, ("grid.json",), "grid")
-    (tmp_path / "photo.jpg").touch()
-    with pytest.raises(InputError, match="is not empty and holds no grid"):
-        refuse_foreign(tmp_path, ("grid.json",), "grid")
-    with pytest.raises(InputError, match="is a file"):
-        refuse_foreign(tmp_path / "photo.jpg", (), "grid")
-    (tmp_path / "cells").mkdir()  # of a grid whose list was lost: results are kept
-    ResultStore(tmp_path).add([], "")
 
 
 def test_a_target_that_moved_is_named_by_target(

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from reprogram import files
-from reprogram.files import disk_full, replacing, write_text
+from reprogram.errors import InputError
+from reprogram.files import disk_full, refuse_foreign, replacing, write_text
 
 
 def test_a_file_is_on_the_disk_before_it_takes_the_name(
@@ -65,3 +66,14 @@ def test_a_full_disk_is_found_behind_other_errors() -> None:
             found = disk_full(error)
             assert found is not None and found.errno == number
     assert disk_full(OSError(errno.EACCES, "denied")) is None
+
+
+def test_hidden_files_scripts_and_logs_are_nobody_s(tmp_path: Path) -> None:
+    for name in (".gitkeep", "train.log", "config.py"):
+        (tmp_path / name).touch()
+    refuse_foreign(tmp_path, ("grid.json",), "grid")
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(InputError, match="is not empty and holds no grid"):
+        refuse_foreign(tmp_path, ("grid.json",), "grid")
+    with pytest.raises(InputError, match="is a file"):
+        refuse_foreign(tmp_path / "photo.jpg", (), "grid")

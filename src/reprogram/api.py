@@ -60,8 +60,9 @@ def fit(
     check_fraction(fraction, "fraction")
     source = source if isinstance(source, Source) else load_source(source)
     task = task if isinstance(task, TargetTask) else load_target(task)
-    chosen = get_method(method).settings.updated(settings)
-    get_method(method).require_steps(chosen.steps)
+    known = get_method(method)
+    chosen = known.settings.updated(settings)
+    known.require_steps(chosen.steps)
     cell = Cell(
         source.name, task.name, method, fraction, seed, train_pool, val_share, track_test, chosen
     )

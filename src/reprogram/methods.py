@@ -20,7 +20,8 @@ from reprogram.model import Reprogrammed
 from reprogram.settings import Settings
 from reprogram.sources import Source
 
-__all__ = ["BASELINES", "MAPPINGS", "METHODS", "PROMPTS", "VARIANTS", "Method", "get_method"]
+__all__ = ["BASELINES", "MAPPINGS", "METHODS", "PROMPTS", "VARIANTS", "Method", "foreign_setting"]
+__all__ += ["get_method"]
 
 
 NOTHING = "nothing"
@@ -157,10 +158,7 @@ class Method:
                 getattr(default, name),
                 getattr(self.settings, name),
             ):
-                raise InputError(
-                    f"--set {name}={getattr(settings, name)}: {self.name} has no {name}. "
-                    f"It belongs to {', '.join(OPTIONS[name])}."
-                )
+                raise foreign_setting(name, getattr(settings, name), f"{self.name} has no {name}")
 
     def build(
         self,
@@ -399,7 +397,7 @@ VARIANTS: dict[str, Variant] = {
         "as many optimiser steps at every data size: a grid's control",
         own_start=True,
         by_steps=True,
-    ),
+    ),  # fmt: skip
 }
 
 # Settings that belong to some prompt or mapping, and to which.
@@ -410,6 +408,11 @@ for _name, _options in [
 ]:
     for _option in _options:
         OPTIONS.setdefault(_option, []).append(_name)
+
+
+def foreign_setting(name: str, value: Any, who: str) -> InputError:
+    """The error for a setting of other prompts or mappings; `who` says whose it is not."""
+    return InputError(f"--set {name}={value}: {who}. It belongs to {', '.join(OPTIONS[name])}.")
 
 
 def get_method(name: str) -> Method:

@@ -316,3 +316,9 @@ def test_results_are_portable(small: Small) -> None:
     cells = small.cells()
     keys = [e.key for e in entries_of(cells, Context())]
     assert keys == [e.key for e in entries_of(cells, Context(threads=2, cache=Path("elsewhere")))]
+
+
+def test_results_without_their_list_are_a_grid_s(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").touch()
+    (tmp_path / "cells").mkdir()
+    ResultStore(tmp_path).add([], "")

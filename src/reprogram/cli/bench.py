@@ -338,14 +338,13 @@ def _run(
 
 def _finish(store: ResultStore, entries: list[Entry], end: GridProgress, place: Place) -> int:
     """The closing line and the exit code."""
-    from reprogram.experiments.bench import status_of
+    from reprogram.experiments.bench import broken_cells
 
     found = end.to_dict()
     out = store.directory
     text = [counts_line(found)]
     if end.counts["failed"] or end.counts["skipped"]:
-        here = {entry.key for entry in entries}
-        broken = [b for b in status_of(store)["broken"] if b["key"] in here]
+        broken = broken_cells(store, entries)
         reasons = list(dict.fromkeys(f"  {b['status']}: {b['reason']}" for b in broken))
         text += reasons[:MAX_REASONS]
         more = f", and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""

@@ -31,15 +31,8 @@ __all__ = ["evaluate", "fit", "predict", "show"]
 
 # Settings that the optimiser alone reads.
 OF_TRAINING = {
-    "epochs",
-    "steps",
-    "optimizer",
-    "lr",
-    "weight_decay",
-    "schedule",
-    "milestones",
-    "gamma",
-}
+    *("epochs", "steps", "optimizer", "lr", "weight_decay"), *("schedule", "milestones", "gamma"),
+}  # fmt: skip
 
 
 def fit(
@@ -206,9 +199,10 @@ def evaluate(
 
     model = open_model(directory, source, common).to(resolve_device(common.device))
     task, target = open_its_target(target, directory, model, common)
-    own = task.name == model.record["target"] and not _has_changed(model, task)
-    cut = (split == "train" and own) or (split == "val" and not task.has("val"))
-    if not cut and task.name == model.record["target"] and _has_changed(model, task):
+    its_own = task.name == model.record["target"]
+    changed = its_own and _has_changed(model, task)
+    cut = not task.has("val") if split == "val" else split == "train" and its_own and not changed
+    if changed and not cut:
         note(
             f"the images of {task.name} are not those that the model was fitted to: the {split} split "
             "may hold others, and where it is cut from one folder, training images",

@@ -98,7 +98,6 @@ def cells_for(config: Path | None, grid: Grid) -> list[Cell]:
     """The cells of a config, or of flags."""
     from reprogram.data.noise import Noise
     from reprogram.experiments.grid import product, read_config
-    from reprogram.methods import get_method
 
     if config is not None:
         if grid != Grid():
@@ -112,9 +111,7 @@ def cells_for(config: Path | None, grid: Grid) -> list[Cell]:
         )
     settings = chosen_settings(grid.set_, epochs=grid.epochs)
     methods = list_of(grid.methods)
-    _refuse_unread(settings, methods)
-    for method in methods:
-        get_method(method).require_steps(settings.get("steps"))
+    _check_settings(settings, methods)
     return product(
         sources=list_of(grid.source),
         targets=list_of(grid.target),
@@ -129,16 +126,17 @@ def cells_for(config: Path | None, grid: Grid) -> list[Cell]:
     )
 
 
-def _refuse_unread(settings: dict[str, Any], methods: list[str]) -> None:
-    """Refuse a setting that would change nothing in the whole grid."""
-    from reprogram.methods import OPTIONS, get_method
+def _check_settings(settings: dict[str, Any], methods: list[str]) -> None:
+    """Refuse a setting that would change nothing in the whole grid, and a control without steps."""
+    from reprogram.methods import foreign_setting, get_method
 
-    read = {name for method in methods for name in get_method(method).settings_read(settings)}
+    read: set[str] = set()
+    for method in map(get_method, methods):
+        method.require_steps(settings.get("steps"))
+        read |= method.settings_read(settings).keys()
     for name in settings.keys() - read:
-        raise InputError(
-            f"--set {name}={settings[name]}: none of {', '.join(methods)} has a {name}. "
-            f"It belongs to {', '.join(OPTIONS[name])}."
-        )
+        who = f"none of {', '.join(methods)} has a {name}"
+        raise foreign_setting(name, settings[name], who)
 
 
 def _number(text: str, kind: Callable[[str], Any], option: str) -> Any:

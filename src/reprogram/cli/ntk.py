@@ -175,20 +175,22 @@ def _text(
     """The spectrum, the prediction with what it rests on, and where the picture lies."""
     error = 100 * found.sampling_error
     if fit is None:
-        prediction = (
+        prediction = [
             f"leave-one-out accuracy {100 * found.accuracy:.1f} % (other images would move it by some "
-            f"{error:.1f} points)\nuncalibrated: how far training ends from it is not known\n"
+            f"{error:.1f} points)",
+            "uncalibrated: how far training ends from it is not known",
             f"no calibration of {found.method} on {found.images:,} and {found.mapping_images:,} images: "
-            "reprogram ntk-study makes one,\n--calibration takes it"
-        )
+            "reprogram ntk-study makes one,",
+            "--calibration takes it",
+        ]
     else:
-        prediction = (
+        prediction = [
             f"predicted accuracy {100 * fit.accuracy(found.parts()):.1f} %   "
             f"+- {100 * fit.error:.1f} points (95 %)"
-            f"{f' after {fit.training}' if fit.training else ''}\n"
+            f"{f' after {fit.training}' if fit.training else ''}",
             f"calibrated on {fit.pairs:,} pairs: from "
-            f"{' and '.join(fit.weighed) or 'nothing but their mean'}"
-        )
+            f"{' and '.join(fit.weighed) or 'nothing but their mean'}",
+        ]
     lines = [
         str(found.spectrum),
         f"  {found.kernel.kind} kernel of {found.images:,} images, rows by {found.kernel.rows}, "
@@ -199,7 +201,7 @@ def _text(
         f"kernel {100 * found.accuracy:.1f} %",
         f"linear probe {100 * found.probe:.1f} %   nearest centroid {100 * found.centroid:.1f} %   "
         f"(mapping fitted on {found.mapping_images:,} other images)",
-        prediction,
+        *prediction,
         f"picture {picture}   next: {next_command}",
     ]
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +125,18 @@ def _lost(job: Job, lost: Lost, store: ResultStore, progress: GridProgress) -> N
         progress.counts["failed"] += 1
 
 
+def broken_cells(store: ResultStore, entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Those of some cells that failed or were skipped, and why."""
+    rows = ((entry, store.read(entry.key)) for entry in entries)
+    return [_broken(entry, row) for entry, row in rows if row and row["status"] != "done"]
+
+
+def _broken(entry: Entry, row: Mapping[str, Any]) -> dict[str, Any]:
+    reason = row.get("reason") or row.get("error")
+    own = {"key": entry.key, "status": row["status"], "reason": reason}
+    return own | {"cell": entry.cell.to_dict()}
+
+
 def status_of(store: ResultStore) -> dict[str, Any]:
     """Counts of the cells that belong to a store, what runs now, and why cells failed."""
     counts = {"done": 0, "failed": 0, "skipped": 0}
@@ -136,9 +148,7 @@ def status_of(store: ResultStore) -> dict[str, Any]:
             continue
         counts[row["status"]] += 1
         if row["status"] != "done":
-            reason = row.get("reason") or row.get("error")
-            broken.append({"key": entry.key, "status": row["status"], "reason": reason}
-                          | {"cell": entry.cell.to_dict()})  # fmt: skip
+            broken.append(_broken(entry, row))
     tuning = store.tuning.progress()
     running = store.progress() if tuning is None else tuning
     return GridProgress(len(entries), counts).to_dict() | {

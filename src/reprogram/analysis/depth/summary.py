@@ -42,6 +42,13 @@ class Line:
     values: Mapping[int, Mapping[str, Summary]]
 
 
+class Comparison(NamedTuple):
+    """A mean difference and the p-value of its paired t test, None for one seed."""
+
+    difference: Summary
+    p_value: float | None
+
+
 def lines_of(points: Sequence[Mapping[str, Any]]) -> list[Line]:
     """The means over seeds, in the order of the points."""
     lines = []
@@ -56,22 +63,13 @@ def lines_of(points: Sequence[Mapping[str, Any]]) -> list[Line]:
     return lines
 
 
-class Comparison(NamedTuple):
-    """A mean difference and the p-value of its paired t test, None for one seed."""
-
-    difference: Summary
-    p_value: float | None
-
-
 def comparisons_of(
     points: Sequence[Mapping[str, Any]], first: str, second: str
 ) -> dict[tuple[str, str], Comparison]:
     """Accuracy of one method minus another's by (kind, target): paired by depth and seed.
 
-    P-values are Holm-corrected over the places.
-
-    Depths are averaged first, so n counts seeds; the test images, where the points have their
-    number, are the same for all depths and seeds.
+    P-values are Holm-corrected over the places. Depths are averaged first, so n counts seeds; the
+    test images, where the points have their number, are the same for all depths and seeds.
     """
     found = {}
     for place in dict.fromkeys((p["kind"], p["target"]) for p in points):

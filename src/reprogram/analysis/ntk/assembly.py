@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reprogram.analysis.ntk.factor import Factor, kernel, trace_kernel_of
+from reprogram.analysis.ntk.factor import Factor, double_device, kernel, trace_kernel_of
 from reprogram.analysis.ntk.jacobian import Jacobian
 from reprogram.analysis.ntk.memory import gib, require_memory
 from reprogram.analysis.ntk.table import FactorTable, OnProgress, fill, fingerprint
@@ -90,7 +90,7 @@ def _require_disk(size: int, folder: Path) -> None:
 def contract(a: FactorTable, b: FactorTable, kind: str, device: torch.device) -> Tensor:
     """J(a) J(b)^T block by block; of one table only the blocks on and above the diagonal."""
     k, combine = a.factors[0].rows.shape[1], trace_kernel_of if kind == "trace" else kernel
-    device = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+    device = double_device(device)
     k = k if kind == "full" else 1
     values = torch.empty(a.n, k, b.n, k, dtype=torch.float64, device=device)
     examples = _block(a.factors, a.n, device)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from reprogram.analysis.ntk.factor import explicit
+from reprogram.analysis.ntk.factor import double, double_device, explicit
 from reprogram.analysis.ntk.forward_mode import along
 from reprogram.analysis.ntk.jacobian import Function, Jacobian, as_pixels, jacobian_of
 from reprogram.analysis.ntk.memory import DEFAULT_MAX_MEMORY, require_memory
@@ -114,7 +114,7 @@ def stream(
     )  # fmt: skip
     if residual is not None and residual.shape != (len(x), k):
         raise InputError(f"residual must be (n, k) = ({len(x)}, {k}), got {tuple(residual.shape)}.")
-    device = torch.device("cpu") if jacobian.device.type == "mps" else jacobian.device
+    device = double_device(jacobian.device)
     matrix = torch.zeros(p, p, dtype=torch.float64, device=device)
     moment = torch.zeros(p, dtype=torch.float64, device=device)
     total = torch.zeros(k, p, dtype=torch.float64, device=device)
@@ -122,7 +122,7 @@ def stream(
     waiting: list[Tensor] = []
     for start in range(0, len(x), size):
         part = prepare(x[start : start + size])
-        j = explicit(jacobian.factors(part)).to(device, torch.float64)
+        j = double(explicit(jacobian.factors(part)))
         total += j.sum(0)
         if residual is not None:
             moment += torch.einsum("nkp,nk->p", j, residual[start : start + size].to(moment))
@@ -134,7 +134,7 @@ def stream(
     for start in range(0, p, COLUMNS_AT_ONCE):  # mirror what was computed above the diagonal
         block = slice(start, start + COLUMNS_AT_ONCE)
         matrix[start + COLUMNS_AT_ONCE :, block] = matrix[block, start + COLUMNS_AT_ONCE :].T
-    square = 0.0 if residual is None else float(residual.cpu().double().square().sum())
+    square = 0.0 if residual is None else float(double(residual).square().sum())
     return Dual(
         matrix, moment, square, total / len(x), len(x), k, p, jacobian.rows, time.perf_counter() - began,
         jacobian.unravel,

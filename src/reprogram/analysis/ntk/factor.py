@@ -21,7 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Factor", "apply", "apply_transposed", "explicit", "kernel", "trace_kernel_of", "width"]
+__all__ = ["Factor", "apply", "apply_transposed", "double", "double_device", "explicit", "kernel"]
+__all__ += ["trace_kernel_of", "width"]
 
 
 class Factor(NamedTuple):
@@ -42,6 +43,16 @@ class Factor(NamedTuple):
     def row_bytes(self) -> int:
         """Bytes of one example."""
         return sum(a[0].numel() * a.element_size() for a in self if a is not None)
+
+
+def double_device(device: torch.device) -> torch.device:
+    """Where float64 numbers of a device are kept: MPS has none, the CPU serves it."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def double(value: Tensor) -> Tensor:
+    """A tensor in float64, on its own device where that has it."""
+    return value.to(double_device(value.device)).double()
 
 
 def width(factors: Sequence[Factor]) -> int:

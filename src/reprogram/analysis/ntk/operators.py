@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reprogram.analysis.ntk.factor import apply, apply_transposed, width
+from reprogram.analysis.ntk.factor import apply, apply_transposed, double, double_device, width
 from reprogram.analysis.ntk.forward_mode import along
 from reprogram.analysis.ntk.jacobian import Function
 from reprogram.analysis.ntk.table import FactorTable
@@ -44,7 +44,7 @@ class TableOperator(KernelOperator):
 
     def __init__(self, table: FactorTable, device: torch.device) -> None:
         self.table = table
-        self.device = torch.device("cpu") if device.type == "mps" else device
+        self.device = double_device(device)
         n, self.outputs = table.factors[0].rows.shape[:2]
         self.size = n * self.outputs
         row = max(f.row_bytes() for f in table.factors)
@@ -104,17 +104,12 @@ class FunctionOperator(KernelOperator):
         return None
 
     def _product(self, u: Float[Tensor, " nk"]) -> Float[Tensor, " nk"]:
-        move = {name: _double(torch.zeros_like(p)) for name, p in self.params.items()}
+        move = {name: double(torch.zeros_like(p)) for name, p in self.params.items()}
         parts = u.view(-1, self.outputs).split([len(x) for x in self.batches])
         for x, part in zip(self.batches, parts, strict=True):
             backward = torch.func.vjp(lambda p, x=x: self.f(p, x), self.params)
             for name, gradient in backward[1](part.to(backward[0]))[0].items():
-                move[name] += _double(gradient.detach())
+                move[name] += double(gradient.detach())
         tangent = {name: m.to(self.params[name]) for name, m in move.items()}
-        changes = [_double(along(self.f, self.params, tangent, x)[1]) for x in self.batches]
+        changes = [double(along(self.f, self.params, tangent, x)[1]) for x in self.batches]
         return torch.cat(changes).flatten()
-
-
-def _double(value: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has none."""
-    return (value.cpu() if value.device.type == "mps" else value).double()

@@ -98,9 +98,8 @@ class FactorTable:
             return torch.empty(shape, dtype=like.dtype, device=like.device)
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / f"{name}.npy"
-        kind = (
-            np.float64 if like.dtype == torch.float64 else np.float32
-        )  # which holds bf16 as it is
+        # float32 holds half precision as it is; numpy has no bf16.
+        kind = np.float64 if like.dtype == torch.float64 else np.float32
         return self._kept(np.lib.format.open_memmap(file, "w+", kind, shape))
 
     def _kept(self, array: np.memmap) -> Tensor:
